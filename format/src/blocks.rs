@@ -1,0 +1,29 @@
+//! What a reader of structures needs of a medium: its blocks.
+
+use crate::device::{Device, MediumError};
+
+/// A space of blocks that can be read: a device, or a device seen through the journal's writes ([`crate::image`]).
+pub trait Blocks: Sync {
+    /// Whole blocks there are.
+    fn blocks(&self) -> u64;
+
+    /// One block. Its bytes are zeros when the medium failed there: see [`Blocks::failed`].
+    fn block(&self, block: u64) -> Result<&[u8; 4096], MediumError>;
+
+    /// Whether the medium failed while somebody read the block.
+    fn failed(&self, block: u64) -> bool;
+}
+
+impl Blocks for Device {
+    fn blocks(&self) -> u64 {
+        self.len() / crate::geometry::BLOCK_BYTES
+    }
+
+    fn block(&self, block: u64) -> Result<&[u8; 4096], MediumError> {
+        Device::block(self, block)
+    }
+
+    fn failed(&self, block: u64) -> bool {
+        block.checked_mul(crate::geometry::BLOCK_BYTES).is_some_and(|offset| self.faulted(offset, 4096))
+    }
+}
