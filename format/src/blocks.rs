@@ -12,6 +12,10 @@ pub trait Blocks: Sync {
 
     /// Whether the medium failed while somebody read the block.
     fn failed(&self, block: u64) -> bool;
+
+    /// The first block at or after `block` that may hold something but zeros; `None` when none does. For sweeps over
+    /// sparse media.
+    fn next_data(&self, block: u64) -> Option<u64>;
 }
 
 impl Blocks for Device {
@@ -25,5 +29,10 @@ impl Blocks for Device {
 
     fn failed(&self, block: u64) -> bool {
         block.checked_mul(crate::geometry::BLOCK_BYTES).is_some_and(|offset| self.faulted(offset, 4096))
+    }
+
+    fn next_data(&self, block: u64) -> Option<u64> {
+        let offset = block.checked_mul(crate::geometry::BLOCK_BYTES)?;
+        Device::next_data(self, offset).map(|offset| offset / crate::geometry::BLOCK_BYTES)
     }
 }

@@ -180,6 +180,11 @@ impl Seed {
         crc32c::crc32c_append(crc32c::crc32c_append(self.0, &start), rest)
     }
 
+    /// Checksum of bytes that have no header: the uuid, then all of them.
+    pub fn plain(self, bytes: &[u8]) -> u32 {
+        crc32c::crc32c_append(self.0, bytes)
+    }
+
     /// Writes the checksum into `bytes`, a structure that begins with a [`Header`].
     pub fn seal(self, bytes: &mut [u8]) {
         let crc = self.checksum(bytes);

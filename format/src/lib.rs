@@ -5,24 +5,35 @@
 //!   records that name the trees: [`free`], [`refcount`], [`rmap`], [`chunk`], [`cluster`], [`bad`], [`extent`],
 //!   [`index`].
 //! * Meaning: [`geometry`] (where things are), [`record`] (what a tree knows of its records), [`hash`] (cookies).
-//! * Devices: [`device`].
+//! * Trees: [`tree`]. The journal and its replay: [`journal`].
+//! * Devices: [`device`] (open, map, faults), [`blocks`] (what a reader needs), [`image`] (a device seen through writes
+//!   that are not on it yet).
+//! * Reading: [`volume`] (the superblock in use, structures of fixed place), [`fork`] (what an inode holds), [`names`]
+//!   (paths).
+//! * Fields: [`field`] (values, paths, edits, differences and documentation of any declared structure).
 //!
 //! The crate has no policy: it allocates nothing on disk, repairs nothing and decides nothing.
 
 pub mod bad;
+pub mod blocks;
 pub mod chunk;
 pub mod cluster;
 pub mod declare;
 pub mod device;
 pub mod entry;
 pub mod extent;
+pub mod field;
+pub mod fork;
 pub mod free;
 pub mod geometry;
 pub mod group;
 pub mod hash;
 pub mod header;
+pub mod image;
 pub mod index;
 pub mod inode;
+pub mod journal;
+pub mod names;
 pub mod node;
 pub mod record;
 pub mod refcount;
@@ -30,4 +41,6 @@ pub mod rmap;
 pub mod sums;
 pub mod superblock;
 pub mod time;
+pub mod tree;
 pub mod units;
+pub mod volume;

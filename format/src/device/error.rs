@@ -26,7 +26,9 @@ pub enum MediumError {
     #[error("the device is open for reading only; open it for exclusive access to change it")]
     ReadOnly,
     /// Regions to be written side by side were not ascending and disjoint.
-    #[error("the region at offset {offset} begins before {end}, where the one before it ends; sort and merge them")]
+    #[error(
+        "the region at offset {offset} begins before {end}, where the one before it ends; sort and merge them"
+    )]
     Unordered {
         /// Where the offending region begins, in bytes.
         offset: u64,
@@ -125,7 +127,8 @@ pub enum DeviceError {
         /// How many a process may map.
         limit: usize,
     },
-    /// Some blocks could not be reached (see [`Device::faults`](super::Device::faults)): what was stored there is lost.
+    /// Some blocks could not be reached (see [`Device::faults`](super::Device::faults)): what was stored there is
+    /// lost.
     #[error(
         "{path}: {blocks} blocks from block {first} on could not be reached, and what was stored there is lost: its \
          file system is full, it was made smaller meanwhile, or the medium is bad (the kernel log says which)"
@@ -165,7 +168,9 @@ impl DeviceError {
     /// The same for a call that gave `path` a size or an address range of `bytes`.
     pub(super) fn from_sizing(what: &'static str, path: &Path, bytes: u64, source: io::Error) -> Self {
         match Errno::from_io_error(&source) {
-            Some(Errno::FBIG | Errno::NOMEM | Errno::OVERFLOW) => Self::TooLarge { path: path.to_path_buf(), bytes },
+            Some(Errno::FBIG | Errno::NOMEM | Errno::OVERFLOW) => {
+                Self::TooLarge { path: path.to_path_buf(), bytes }
+            }
             _ => Self::from_io(what, path, source),
         }
     }

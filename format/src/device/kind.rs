@@ -1,6 +1,7 @@
 //! What a device is, and how long: the difference between a file, a block device and devdax, in one place.
 //!
-//! Nothing here reads a device: a devdax device has neither `read` nor a size in `stat`, so it is asked through sysfs.
+//! Nothing here reads a device: a devdax device has neither `read` nor a size in `stat`, so it is asked through
+//! sysfs.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Seek, SeekFrom};
@@ -76,9 +77,9 @@ impl Extent {
         let metadata = file.metadata().map_err(|error| DeviceError::from_io("stat it", path, error))?;
         let bytes = match kind {
             DeviceKind::File | DeviceKind::Memory => metadata.len(),
-            DeviceKind::Block => {
-                file.seek(SeekFrom::End(0)).map_err(|error| DeviceError::from_io("find its end", path, error))?
-            }
+            DeviceKind::Block => file
+                .seek(SeekFrom::End(0))
+                .map_err(|error| DeviceError::from_io("find its end", path, error))?,
             DeviceKind::Devdax => return Self::of_devdax(path, &sysfs_of(&metadata), page),
         };
         Ok(Self { bytes, unit: page })

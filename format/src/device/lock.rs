@@ -39,12 +39,13 @@ impl fmt::Display for Holder {
 impl Holder {
     /// Who holds the exclusive lock on the file that `metadata` describes.
     ///
-    /// None also when the kernel does not tell: from within another PID namespace, or on btrfs, whose `st_dev` is not
-    /// the device number of its locks. So this explains a conflict; it does not decide one.
+    /// None also when the kernel does not tell: from within another PID namespace, or on btrfs, whose `st_dev` is
+    /// not the device number of its locks. So this explains a conflict; it does not decide one.
     pub(super) fn of(metadata: &Metadata) -> Option<Self> {
         let locks = fs::read_to_string("/proc/locks").ok()?;
         let pid = locks.lines().find_map(|line| exclusive_holder(line, metadata.dev(), metadata.ino()))?;
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|name| name.trim_end().to_owned());
+        let name =
+            fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|name| name.trim_end().to_owned());
         Some(Self { pid, name })
     }
 }
@@ -68,6 +69,15 @@ pub(super) fn lock(path: &Path, kind: DeviceKind, file: &File) -> Result<(), Dev
             Err(error) => return Err(DeviceError::from_io("lock it", path, error.into())),
         }
     }
+}
+
+/// Gives the lock on `file` back, if there is one.
+///
+/// Closing the file is not enough: a process that another thread is about to start has a copy of the handle until
+/// it calls `exec`.
+pub(super) fn unlock(file: &File) {
+    // There is nothing it could fail with on an open file.
+    let _ = flock(file, FlockOperation::Unlock);
 }
 
 /// The process in a line of `/proc/locks`, if the line is an exclusive `flock` of that inode:

@@ -1,0 +1,7 @@
+//! The program `dbg.paxfs`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    paxfs_dbg::main()
+}

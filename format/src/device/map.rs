@@ -1,0 +1,190 @@
+//! The bytes of a device in memory: a shared mapping, or a heap buffer that stands for one. The only file that
+//! makes slices out of mapped addresses.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::sync::atomic::{Ordering, compiler_fence};
+
+use memmap2::{MmapOptions, MmapRaw};
+
+use super::error::DeviceError;
+use super::kind::Extent;
+use super::registry::{LIMIT, Watch};
+use super::sigbus;
+use crate::geometry::BLOCK_SIZE;
+
+// Offsets of a device are u64, those in memory usize; everything here relies on them being the same.
+const _: () = assert!(usize::BITS == u64::BITS, "paxfs maps whole devices: it needs a 64-bit machine");
+
+/// The bytes of a device, all of them or none.
+pub(super) struct Map {
+    /// The first byte; dangling when `length` is 0.
+    base: NonNull<u8>,
+    length: usize,
+    writable: bool,
+    backing: Backing,
+}
+
+/// Who owns the bytes.
+enum Backing {
+    /// There are none.
+    Nothing,
+    /// A boxed slice of `length` bytes at `base`.
+    Heap,
+    /// A mapping. The watch comes first because it has to end first.
+    Mapped { watch: Watch, pages: MmapRaw },
+}
+
+// SAFETY: a `Map` owns its bytes alone, and neither they nor their owner depend on a thread.
+unsafe impl Send for Map {}
+// SAFETY: shared, a `Map` gives out shared slices and reads atomics; nothing in it changes but through `&mut`.
+unsafe impl Sync for Map {}
+
+impl Map {
+    /// No bytes.
+    pub(super) fn empty(writable: bool) -> Self {
+        Self { base: NonNull::dangling(), length: 0, writable, backing: Backing::Nothing }
+    }
+
+    /// `bytes`, writable.
+    pub(super) fn heap(bytes: Vec<u8>) -> Self {
+        let length = bytes.len();
+        let base = NonNull::from(Box::leak(bytes.into_boxed_slice())).cast();
+        Self { base, length, writable: true, backing: Backing::Heap }
+    }
+
+    /// The whole of `file`, shared with everyone who maps it.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError::TooLarge`] when this process has not that much address space, [`DeviceError::TooMany`] when
+    /// it has that many mappings, or any other error of `mmap`.
+    pub(super) fn of(path: &Path, file: &File, extent: Extent, writable: bool) -> Result<Self, DeviceError> {
+        let failed = |error: io::Error| DeviceError::from_sizing("map it", path, extent.bytes, error);
+        // A slice may not be longer than isize::MAX.
+        let length =
+            isize::try_from(extent.bytes).map_err(|_| failed(rustix::io::Errno::FBIG.into()))?.unsigned_abs();
+        if length == 0 {
+            return Ok(Self::empty(writable));
+        }
+        sigbus::install().map_err(failed)?;
+        let mut options = MmapOptions::new();
+        options.len(length);
+        let pages =
+            if writable { options.map_raw(file) } else { options.map_raw_read_only(file) }.map_err(failed)?;
+        // SAFETY: `pages` is a mapping of our own; the kernel maps whole pages, and a device's length is a multiple
+        // of its unit if that is larger; `Backing::Mapped` drops the watch first.
+        let watch =
+            unsafe { Watch::new(pages.as_mut_ptr(), length, extent.unit, writable) }.map_err(failed)?;
+        let watch = watch.ok_or_else(|| DeviceError::TooMany { path: path.to_path_buf(), limit: LIMIT })?;
+        let base =
+            NonNull::new(pages.as_mut_ptr()).ok_or_else(|| failed(io::Error::other("mapped at zero")))?;
+        Ok(Self { base, length, writable, backing: Backing::Mapped { watch, pages } })
+    }
+
+    /// All bytes.
+    ///
+    /// Those of a mapping are shared with the rest of the machine. That nobody changes them while they are borrowed
+    /// is what the exclusive lock is for; a program that stores to a device that is not its own gets the garbage it
+    /// stored, checksums find it, and no value read here is used unchecked as an index.
+    #[inline]
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: `base` and `length` are those of the buffer or mapping that `backing` owns (or 0 and dangling):
+        // readable, initialized, at most isize::MAX long, and borrowed mutably only through `&mut self`.
+        unsafe { slice::from_raw_parts(self.base.as_ptr(), self.length) }
+    }
+
+    /// All bytes, to be changed; None when the map is read-only.
+    pub(super) fn bytes_mut(&mut self) -> Option<&mut [u8]> {
+        if !self.writable {
+            return None;
+        }
+        // SAFETY: as in `bytes`; the heap buffer and writable mappings can be stored to, and `&mut self` is the
+        // only way to them now.
+        Some(unsafe { slice::from_raw_parts_mut(self.base.as_ptr(), self.length) })
+    }
+
+    /// Whether stores are allowed.
+    pub(super) fn writable(&self) -> bool {
+        self.writable
+    }
+
+    /// What faulted so far: None for bytes that cannot fault, and when nothing did.
+    #[inline]
+    pub(super) fn faults(&self) -> Option<&Watch> {
+        // The compiler knows of no signal handler: what the caller did to the bytes comes before what is asked
+        // here.
+        compiler_fence(Ordering::SeqCst);
+        match &self.backing {
+            Backing::Mapped { watch, .. } if watch.count() != 0 => Some(watch),
+            _ => None,
+        }
+    }
+
+    /// Whether a block in the `length` bytes from `offset` on faulted.
+    #[inline]
+    pub(super) fn faulted(&self, offset: usize, length: usize) -> bool {
+        let Some(watch) = self.faults() else { return false };
+        let last = offset.saturating_add(length.max(1) - 1);
+        length != 0 && watch.any(offset / BLOCK_SIZE, last / BLOCK_SIZE)
+    }
+
+    /// Waits until all stores to a mapped file or block device are on its medium.
+    ///
+    /// # Errors
+    ///
+    /// What `msync` says: mostly that the medium could not be written.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        match &self.backing {
+            Backing::Mapped { pages, .. } => pages.flush(),
+            Backing::Nothing | Backing::Heap => Ok(()),
+        }
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        if matches!(self.backing, Backing::Heap) {
+            let bytes = ptr::slice_from_raw_parts_mut(self.base.as_ptr(), self.length);
+            // SAFETY: `heap` leaked a box of just this slice, and nothing else frees it.
+            drop(unsafe { Box::from_raw(bytes) });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A mapping whose pages cannot be replaced one by one, as that of devdax.
+    #[test]
+    fn a_fault_takes_its_whole_unit() {
+        let unit = 16 * BLOCK_SIZE;
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4 * unit as u64).unwrap();
+        let extent = Extent { bytes: 4 * unit as u64, unit };
+        let map = Map::of(Path::new("devdax"), &file, extent, false).unwrap();
+        assert!(map.faults().is_none());
+        file.set_len(unit as u64).unwrap();
+        assert_eq!(map.bytes()[2 * unit + 5 * BLOCK_SIZE], 0);
+        let faults = map.faults().unwrap();
+        assert_eq!(faults.count(), 16);
+        assert!(faults.blocks().eq(32..48));
+        assert!(map.faulted(2 * unit, 1) && map.faulted(3 * unit - 1, 1) && map.faulted(0, usize::MAX));
+        assert!(!map.faulted(2 * unit - 1, 1) && !map.faulted(3 * unit, unit) && !map.faulted(2 * unit, 0));
+    }
+
+    #[test]
+    fn slots_are_given_back() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(1).unwrap();
+        let extent = Extent { bytes: 1, unit: rustix::param::page_size() };
+        for _ in 0..2 * LIMIT {
+            Map::of(Path::new("one byte"), &file, extent, false).unwrap();
+        }
+    }
+}

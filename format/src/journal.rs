@@ -1,0 +1,311 @@
+//! The journal: two slots that take turns, each one transaction; and its replay, a pure function over bytes.
+//!
+//! A transaction is a list of cache lines of metadata blocks with their new contents. The writer
+//!
+//! 1. writes slot `n mod 2`: head line and body; fence;
+//! 2. stores the commit word, the transaction's number; fence: the transaction is durable;
+//! 3. stores the lines to their homes; flushes them.
+//!
+//! It starts on transaction `n` only when those of `n - 2` are durable in their homes. So at any time at most the two
+//! last transactions live in the journal, and a block that transaction `n` freed, given to a file after `n` is durable,
+//! can be hit by no later replay: `n` itself writes no line of it, and `n - 1` is gone from its slot before `n + 1`, the
+//! first that can point to the block, is durable.
+//!
+//! Must not depend on anything that reads a device.
+
+use crate::geometry::{BLOCK_SIZE, Geometry};
+use crate::header::{BlockKind, Expected, Header, HeaderFault, Seed};
+use crate::on_disk;
+use crate::units::{Bits64, BlockNo, Bytes64, Crc, Generation, Reserved};
+use zerocopy::{FromBytes, IntoBytes};
+
+/// Bytes of a cache line, the unit of journal records.
+pub const LINE_SIZE: usize = 64;
+/// Slots of the journal.
+pub const SLOTS: u64 = 2;
+
+on_disk! {
+    /// Head of a journal slot. The header's checksum covers the first 64 bytes: the first cache line.
+    pub struct JournalSlot = 128 {
+        /// Kind journal, place the slot's first block, owner 0; count the records; generation the transaction's number.
+        pub header: Header,
+        /// Bytes of the body, right behind this head.
+        pub bytes: Bytes64,
+        /// CRC-32C of the volume's uuid and then the body.
+        pub body_crc: Crc,
+        /// Zero.
+        pub reserved: Reserved<12>,
+        /// The transaction's number once it is durable; anything else before.
+        pub commit: Generation,
+        /// Zero.
+        pub reserved_2: Reserved<56>,
+    }
+}
+
+on_disk! {
+    /// New contents of some cache lines of one block; the lines follow in ascending order, 64 bytes each.
+    pub struct JournalRecord = 16 {
+        /// The block, anywhere but in the journal.
+        pub block: BlockNo,
+        /// Bit i: line i of the block follows.
+        pub lines: Bits64,
+    }
+}
+
+/// Bytes of the slot's head that its header's checksum covers.
+pub const SEALED_HEAD: usize = LINE_SIZE;
+
+/// New contents of some lines of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Write<'a> {
+    /// The block.
+    pub block: u64,
+    /// Bit i: line i.
+    pub lines: u64,
+    /// The lines, ascending, 64 bytes each.
+    pub data: &'a [u8],
+}
+
+impl Write<'_> {
+    /// Stores the lines into the block's bytes.
+    pub fn apply(&self, block: &mut [u8; BLOCK_SIZE]) {
+        let mut data = self.data.chunks_exact(LINE_SIZE);
+        for (line, home) in block.chunks_exact_mut(LINE_SIZE).enumerate() {
+            if self.lines >> line & 1 != 0
+                && let Some(new) = data.next()
+            {
+                home.copy_from_slice(new);
+            }
+        }
+    }
+}
+
+/// A transaction that is whole in its slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transaction<'a> {
+    /// Its number.
+    pub sequence: u64,
+    /// Which slot holds it.
+    pub slot: u64,
+    /// Its writes, in order.
+    pub writes: Vec<Write<'a>>,
+}
+
+/// What a slot holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Slot<'a> {
+    /// Never used.
+    Empty,
+    /// A transaction that was never committed: a crash came first. It never happened.
+    Torn {
+        /// Why it is not whole.
+        reason: &'static str,
+    },
+    /// A whole transaction.
+    Committed(Transaction<'a>),
+    /// Committed, but no longer whole.
+    Broken {
+        /// Its number.
+        sequence: u64,
+        /// What is wrong.
+        fault: SlotFault,
+    },
+}
+
+/// What is wrong with a committed transaction.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SlotFault {
+    /// The body is longer than the slot.
+    #[error("body of {bytes} bytes does not fit the slot")]
+    Length {
+        /// As stored.
+        bytes: u64,
+    },
+    /// The checksum does not fit the body.
+    #[error("body checksum is {stored:#010x}, the bytes give {computed:#010x}")]
+    Crc {
+        /// As stored.
+        stored: u32,
+        /// Of the bytes.
+        computed: u32,
+    },
+    /// A record is cut short, has no lines, or bytes follow the last.
+    #[error("record {0} is malformed")]
+    Record(u32),
+    /// A record writes where no transaction may.
+    #[error("record {record} writes block {block}, outside the volume or in the journal")]
+    Target {
+        /// The record.
+        record: u32,
+        /// Its block.
+        block: u64,
+    },
+    /// Reserved bytes are not zero.
+    #[error("reserved bytes of the head are not zero")]
+    Reserved,
+}
+
+/// What the journal says must be done before the volume's homes can be believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replay<'a> {
+    /// What each slot holds.
+    pub slots: [Slot<'a>; 2],
+    /// Transactions to apply, in this order. Empty after a clean end.
+    pub live: Vec<Transaction<'a>>,
+    /// Why the journal cannot be replayed, although something was committed.
+    pub fault: Option<ReplayFault>,
+}
+
+/// Why a journal cannot be replayed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReplayFault {
+    /// The last committed transaction is damaged.
+    #[error("slot {slot}: committed transaction {sequence} is damaged: {fault}")]
+    Broken {
+        /// Which slot.
+        slot: u64,
+        /// The transaction's number.
+        sequence: u64,
+        /// What is wrong.
+        fault: SlotFault,
+    },
+    /// Both slots hold transactions that do not follow each other.
+    #[error("slots hold transactions {0} and {1}, which do not follow each other")]
+    Gap(u64, u64),
+    /// The journal is not where the superblock says, or cannot be read.
+    #[error("the journal cannot be read")]
+    Unreadable,
+}
+
+/// Reads the journal of a volume whose superblock has `generation`: what is committed there and newer is to be applied.
+///
+/// `journal` is the journal's bytes, all of them.
+pub fn replay<'a>(journal: &'a [u8], geometry: &Geometry, seed: Seed, generation: u64) -> Replay<'a> {
+    let half = journal.len() / 2;
+    let (first, second) = journal.split_at(half);
+    let start = geometry.journal().start;
+    let second_start = start.saturating_add(geometry.journal_blocks / SLOTS);
+    let slots =
+        [read_slot(first, 0, start, geometry, seed), read_slot(second, 1, second_start, geometry, seed)];
+    let (live, fault) = match live(&slots, generation) {
+        Ok(live) => (live, None),
+        Err(fault) => (Vec::new(), Some(fault)),
+    };
+    Replay { slots, live, fault }
+}
+
+fn live<'a>(slots: &[Slot<'a>; 2], generation: u64) -> Result<Vec<Transaction<'a>>, ReplayFault> {
+    let newer = |sequence: u64| sequence > generation;
+    let mut live: Vec<Transaction<'a>> = slots
+        .iter()
+        .filter_map(|slot| match slot {
+            Slot::Committed(transaction) if newer(transaction.sequence) => Some(transaction.clone()),
+            _ => None,
+        })
+        .collect();
+    live.sort_by_key(|transaction| transaction.sequence);
+    let last = live.last().map(|transaction| transaction.sequence);
+    for (number, slot) in (0..).zip(slots) {
+        if let Slot::Broken { sequence, fault } = slot
+            && newer(*sequence)
+        {
+            // A transaction whose successor is whole may be under overwriting by the one after: its homes are durable.
+            let superseded = last.is_some_and(|last| sequence.checked_add(1) == Some(last));
+            if !superseded {
+                let fault = fault.clone();
+                return Err(ReplayFault::Broken { slot: number, sequence: *sequence, fault });
+            }
+        }
+    }
+    if let [older, newer] = live.as_slice()
+        && older.sequence.checked_add(1) != Some(newer.sequence)
+    {
+        return Err(ReplayFault::Gap(older.sequence, newer.sequence));
+    }
+    Ok(live)
+}
+
+fn read_slot<'a>(bytes: &'a [u8], slot: u64, place: u64, geometry: &Geometry, seed: Seed) -> Slot<'a> {
+    let Ok((head, rest)) = JournalSlot::ref_from_prefix(bytes) else {
+        return Slot::Torn { reason: "the slot is too short" };
+    };
+    if head.as_bytes().iter().all(|&byte| byte == 0) {
+        return Slot::Empty;
+    }
+    let sealed = head.as_bytes().split_at(SEALED_HEAD).0;
+    let expected = Expected { kind: BlockKind::JOURNAL, place, owner: 0 };
+    let header = match seed.verify(sealed).and_then(|header| expected.check(header).map(|()| header)) {
+        Ok(header) => header,
+        Err(HeaderFault::Magic(_)) => return Slot::Torn { reason: "no head" },
+        Err(HeaderFault::Crc { .. }) => return Slot::Torn { reason: "the head's checksum does not fit" },
+        Err(_) => return Slot::Torn { reason: "the head is of another place or kind" },
+    };
+    let sequence = header.generation.get();
+    if head.commit.get() != sequence {
+        return Slot::Torn { reason: "not committed" };
+    }
+    match read_body(head, rest, geometry, seed) {
+        Ok(writes) => Slot::Committed(Transaction { sequence, slot, writes }),
+        Err(fault) => Slot::Broken { sequence, fault },
+    }
+}
+
+fn read_body<'a>(
+    head: &JournalSlot,
+    rest: &'a [u8],
+    geometry: &Geometry,
+    seed: Seed,
+) -> Result<Vec<Write<'a>>, SlotFault> {
+    if head.reserved != Reserved::ZERO || head.reserved_2 != Reserved::ZERO {
+        return Err(SlotFault::Reserved);
+    }
+    let bytes = head.bytes.get();
+    let body = usize::try_from(bytes).ok().and_then(|bytes| rest.get(..bytes));
+    let mut body = body.ok_or(SlotFault::Length { bytes })?;
+    let (stored, computed) = (head.body_crc.get(), seed.plain(body));
+    if stored != computed {
+        return Err(SlotFault::Crc { stored, computed });
+    }
+    let mut writes = Vec::new();
+    for number in 0..head.header.count.get() {
+        let malformed = SlotFault::Record(number);
+        let (record, after) = JournalRecord::ref_from_prefix(body).map_err(|_| malformed.clone())?;
+        let (block, lines) = (record.block.get(), record.lines.get());
+        let length = usize::try_from(lines.count_ones()).unwrap_or(0) * LINE_SIZE;
+        let (data, after) = after.split_at_checked(length).filter(|_| length > 0).ok_or(malformed)?;
+        if block >= geometry.blocks || geometry.journal().contains(&block) {
+            return Err(SlotFault::Target { record: number, block });
+        }
+        writes.push(Write { block, lines, data });
+        body = after;
+    }
+    if body.is_empty() { Ok(writes) } else { Err(SlotFault::Record(head.header.count.get())) }
+}
+
+/// A transaction as its slot stores it, all but the commit word: that is stored once these bytes are durable.
+///
+/// `None` when the writes are more than a 32-bit count, or a write's data does not fit its lines.
+pub fn encode(seed: Seed, place: u64, sequence: u64, writes: &[Write<'_>]) -> Option<(JournalSlot, Vec<u8>)> {
+    let mut body = Vec::new();
+    for write in writes {
+        let length = usize::try_from(write.lines.count_ones()).ok()? * LINE_SIZE;
+        if write.data.len() != length {
+            return None;
+        }
+        let record = JournalRecord { block: write.block.into(), lines: write.lines.into() };
+        body.extend_from_slice(record.as_bytes());
+        body.extend_from_slice(write.data);
+    }
+    let mut header = Header::new(BlockKind::JOURNAL, place, 0, sequence);
+    header.count = u32::try_from(writes.len()).ok()?.into();
+    let mut head = JournalSlot {
+        header,
+        bytes: u64::try_from(body.len()).ok()?.into(),
+        body_crc: seed.plain(&body).into(),
+        reserved: Reserved::ZERO,
+        commit: Generation::new(0),
+        reserved_2: Reserved::ZERO,
+    };
+    seed.seal(head.as_mut_bytes().split_at_mut(SEALED_HEAD).0);
+    Some((head, body))
+}
