@@ -13,6 +13,7 @@ use std::process::ExitCode;
 #[derive(Debug, Parser)]
 #[command(
     name = crate::PROGRAM,
+    bin_name = crate::PROGRAM,
     version,
     subcommand_help_heading = "Commands",
     subcommand_value_name = "COMMAND",
@@ -73,7 +74,7 @@ pub struct View {
 
 /// A line of the prompt.
 #[derive(Debug, Parser)]
-#[command(multicall = true, disable_help_subcommand = false, help_template = "{subcommands}")]
+#[command(no_binary_name = true, name = "", help_template = "{subcommands}\n  quit       End")]
 pub struct Line {
     /// How the result of this line is printed.
     #[command(flatten)]
@@ -89,6 +90,48 @@ pub struct Line {
 pub enum Command {
     /// Show the superblock, or a copy of it
     Sb(commands::sb::Arguments),
+    /// Who owns a block, a range of blocks, a byte, or the blocks of a list of media errors
+    Owner(commands::owner::Arguments),
+    /// Show what a path names: a structure, a record, a field
+    Show(commands::show::Arguments),
+    /// Show the groups, or the header of one
+    Group(commands::group::Arguments),
+    /// Show the records of a tree, or its nodes
+    Tree(commands::tree::Arguments),
+    /// Show an inode
+    Inode(commands::inode::Arguments),
+    /// Show a block in hexadecimal and as what it is
+    Block(commands::block::Arguments),
+    /// Compare the metadata of two volumes, field by field
+    Diff(commands::diff::Arguments),
+    /// Store a value in a field
+    Set(commands::set::Arguments),
+    /// Damage a field
+    Fuzz(commands::fuzz::Arguments),
+    /// List a directory
+    Ls(commands::ls::Arguments),
+    /// Print all paths of an inode
+    Path(commands::path::Arguments),
+    /// Print the contents of a file
+    Cat(commands::cat::Arguments),
+    /// Bring the whole tree out into a directory
+    Export(commands::export::Arguments),
+    /// List the extents of a file
+    Extents(commands::extents::Arguments),
+    /// Show a histogram of free space
+    Freesp(commands::freesp::Arguments),
+    /// Show the journal, and what a replay would do
+    Journal(commands::journal::Arguments),
+    /// Show how much of each file a 2 MiB mapping can reach, and why not
+    Huge(commands::huge::Arguments),
+    /// Show who shares blocks with whom
+    Sharing(commands::sharing::Arguments),
+    /// Account for every byte of the volume
+    Space(commands::space::Arguments),
+    /// Write all metadata to a file
+    Dump(commands::dump::Arguments),
+    /// Make a device from a dump
+    Restore(commands::restore::Arguments),
 }
 
 /// The command as clap knows it, for man pages and completions.

@@ -12,7 +12,18 @@
 
 pub mod cli;
 pub mod commands;
+pub mod decode;
 pub mod error;
+pub mod export;
+pub mod target;
+pub mod when;
+pub mod files;
+pub mod holders;
+pub mod sweep;
+pub mod reach;
+pub mod sharing;
+pub mod faults;
+pub mod dump;
 pub mod output;
 pub mod prompt;
 pub mod session;
@@ -39,11 +50,14 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: &cli::Arguments) -> Result<(), error::CommandError> {
+    if let Some(cli::Command::Restore(restore)) = &arguments.command {
+        return commands::restore::make(&arguments.device, restore)?.print(arguments.format.chosen());
+    }
     let mut session = session::Session::open(&arguments.device, &arguments.view)?;
     match &arguments.command {
         Some(command) => {
-            let output = commands::run(&mut session, command)?;
-            output.print(arguments.format.chosen())
+            let format = arguments.format.chosen();
+            commands::run(&mut session, command, format)?.print(format)
         }
         None => prompt::run(&mut session, arguments.format.chosen()),
     }

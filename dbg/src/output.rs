@@ -3,6 +3,10 @@
 //! A command gives both: the text parts in their order, and the data under its keys. `"schema": 1` is put in front of
 //! the data here, and nowhere else.
 
+mod rows;
+
+pub use rows::Rows;
+
 use crate::error::CommandError;
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, presets};
 use serde::Serialize;
@@ -29,6 +33,7 @@ pub enum Format {
 pub struct Output {
     parts: Vec<Part>,
     data: Map<String, Value>,
+    failure: Option<String>,
 }
 
 #[derive(Debug)]
@@ -64,6 +69,23 @@ impl Output {
         self
     }
 
+    /// Says what is wrong with the thing shown, which for a debugger is a result like others.
+    #[must_use]
+    pub fn fault(self, fault: Option<String>) -> Self {
+        let output = self.data("fault", &fault);
+        match fault {
+            Some(fault) => output.text(format!("fault: {fault}")),
+            None => output,
+        }
+    }
+
+    /// Says that the result is not all there is: it is printed, and then the command has failed with this message.
+    #[must_use]
+    pub fn failure(mut self, message: Option<String>) -> Self {
+        self.failure = message;
+        self
+    }
+
     /// The data, with the schema's version in front; `None` when the command has none.
     pub fn to_value(&self) -> Option<Value> {
         if self.data.is_empty() {
@@ -77,7 +99,9 @@ impl Output {
 
     /// As it is printed. Tables are as wide as they need when `width` is none.
     pub fn render(&self, format: Format, style: Style) -> Result<String, CommandError> {
-        let failed = |error: &dyn std::fmt::Display| CommandError::Failed(format!("the result cannot be printed: {error}"));
+        let failed = |error: &dyn std::fmt::Display| {
+            CommandError::Failed(format!("the result cannot be printed: {error}"))
+        };
         match (format, self.to_value()) {
             (Format::Json, Some(value)) => {
                 serde_json::to_string_pretty(&value).map(|text| text + "\n").map_err(|error| failed(&error))
@@ -90,7 +114,8 @@ impl Output {
 
     /// Prints it on standard output. A reader that went away is no failure.
     pub fn print(&self, format: Format) -> Result<(), CommandError> {
-        print_bytes(self.render(format, Style::of_stdout())?.as_bytes())
+        print_bytes(self.render(format, Style::of_stdout())?.as_bytes())?;
+        self.failure.as_ref().map_or(Ok(()), |message| Err(CommandError::Failed(message.clone())))
     }
 }
 
@@ -98,10 +123,9 @@ impl Output {
 pub fn print_bytes(bytes: &[u8]) -> Result<(), CommandError> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(CommandError::Io {
-            what: "standard output".to_owned(),
-            error,
-        }),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(CommandError::Io { what: "standard output".to_owned(), error })
+        }
         _ => Ok(()),
     }
 }
@@ -121,7 +145,8 @@ impl Style {
         if !std::io::stdout().is_terminal() {
             return Self::default();
         }
-        let width = comfy_table::Table::new().width();
+        // A terminal that does not know its width says 0; on a very narrow one wrapped lines read better than cells.
+        let width = comfy_table::Table::new().width().filter(|width| *width >= 60);
         let bold = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Style { width, bold }
     }

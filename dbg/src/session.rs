@@ -95,11 +95,12 @@ impl Session {
     /// The device to write to: opened anew for that the first time, locked until the session ends.
     pub fn device_mut(&mut self) -> Result<&mut Device, CommandError> {
         if self.view.replayed {
-            let message = "-r shows what is not on the device: writing goes to the device as it is, so leave out -r";
+            let message =
+                "-r shows what is not on the device: writing goes to the device as it is, so leave out -r";
             return Err(CommandError::Usage(message.to_owned()));
         }
         if !self.writable {
-            self.device = Device::open(&self.device.path().to_path_buf(), Access::Exclusive)?;
+            self.device = Device::open(self.device.path(), Access::Exclusive)?;
             self.writable = true;
         }
         Ok(&mut self.device)
@@ -136,7 +137,11 @@ fn choose(device: &Device, view: &View) -> Result<Chosen, CommandError> {
                 "no intact superblock copy at the head of group {group}; leave out -b to take any that is intact"
             ))
         })?;
-        return Ok(Chosen { superblock: found.superblock, geometry: found.geometry, block: Some(found.block) });
+        return Ok(Chosen {
+            superblock: found.superblock,
+            geometry: found.geometry,
+            block: Some(found.block),
+        });
     }
     match find(device) {
         Ok(found) => {

@@ -13,6 +13,13 @@ pub trait Blocks: Sync {
     /// Whether the medium failed while somebody read the block.
     fn failed(&self, block: u64) -> bool;
 
+    /// Whether the block's checksum was found to fit since it came from the medium, and may not fit now because it was
+    /// changed: an engine's blocks. What the block says of itself is checked all the same.
+    fn verified(&self, block: u64) -> bool {
+        let _ = block;
+        false
+    }
+
     /// The first block at or after `block` that may hold something but zeros; `None` when none does. For sweeps over
     /// sparse media.
     fn next_data(&self, block: u64) -> Option<u64>;

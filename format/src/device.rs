@@ -192,6 +192,41 @@ impl Device {
         self.map.bytes().len() as u64
     }
 
+    /// The first byte of the device, for an engine whose threads store to it all at once; `None` when it is read-only.
+    ///
+    /// From then on the caller alone is answerable for who stores where when: it must not use the slices that this
+    /// type gives out while anyone stores to what they show. The bytes are there as long as the device is.
+    pub fn base(&mut self) -> Option<std::ptr::NonNull<u8>> {
+        self.map.bytes_mut().map(|bytes| std::ptr::NonNull::from(bytes).cast())
+    }
+
+    /// Makes sure that stores to a range are on the medium, where that takes a system call: a file or block device.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError::Faulted`] when stores were lost, or what `msync` says.
+    pub fn sync_range(&self, offset: u64, length: u64) -> Result<(), DeviceError> {
+        self.map.sync_range(offset, length).map_err(|source| DeviceError::Io {
+            what: "write to it",
+            path: self.path.clone(),
+            source,
+        })?;
+        self.check_faults()
+    }
+
+    /// Whether its bytes are memory, with no medium behind that a system call would have to reach: tmpfs, a memfd, or
+    /// plain memory.
+    #[must_use]
+    pub fn is_memory(&self) -> bool {
+        const TMPFS_MAGIC: i64 = 0x0102_1994;
+        match (&self.file, self.kind) {
+            (Some(file), DeviceKind::File) => {
+                rustix::fs::fstatfs(file).is_ok_and(|statfs| statfs.f_type == TMPFS_MAGIC)
+            }
+            (_, kind) => kind == DeviceKind::Memory,
+        }
+    }
+
     /// Where the next bytes that may not be zero start, from `offset` on; `None` when zeros follow to the end.
     ///
     /// A sweep over a sparse file asks this first: reading a hole through a mapping costs tmpfs a page.

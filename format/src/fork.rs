@@ -10,7 +10,7 @@ use crate::record::{Key, Record};
 use crate::tree::{Tree, TreeError};
 use crate::units::BlockNo;
 use crate::volume::{StructureFault, Volume};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::FromBytes;
 
 /// What is wrong with a fork.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -220,14 +220,15 @@ impl<B: Blocks> Volume<B> {
         }
         let mut value = Vec::new();
         for (ordinal, pointer) in (0..).zip(pointers) {
-            value.extend_from_slice(self.body_block(inode, BlockKind::VALUE, pointer.get(), ordinal)?);
+            let block = pointer.get();
+            let part = self.body_block(inode, BlockKind::VALUE, block, ordinal)?;
+            value.extend_from_slice(part);
+            // All are full but the last.
+            if usize::from(ordinal) + 1 < pointers.len() && part.len() != BODY_SIZE {
+                return Err(ForkFault::Body { block });
+            }
         }
-        if u64::try_from(value.len()) == Ok(bytes) && value.len() <= pointers.as_bytes().len() / 8 * BODY_SIZE
-        {
-            Ok(value)
-        } else {
-            Err(ForkFault::Length(bytes))
-        }
+        if u64::try_from(value.len()) == Ok(bytes) { Ok(value) } else { Err(ForkFault::Length(bytes)) }
     }
 
     /// The target of a symlink.

@@ -45,7 +45,7 @@ on_disk! {
 on_disk! {
     /// New contents of some cache lines of one block; the lines follow in ascending order, 64 bytes each.
     pub struct JournalRecord = 16 {
-        /// The block, anywhere but in the journal.
+        /// The block; neither a superblock or its copy nor in the journal.
         pub block: BlockNo,
         /// Bit i: line i of the block follows.
         pub lines: Bits64,
@@ -133,7 +133,7 @@ pub enum SlotFault {
     #[error("record {0} is malformed")]
     Record(u32),
     /// A record writes where no transaction may.
-    #[error("record {record} writes block {block}, outside the volume or in the journal")]
+    #[error("record {record} writes block {block}: outside the volume, a superblock, or in the journal")]
     Target {
         /// The record.
         record: u32,
@@ -241,6 +241,9 @@ fn read_slot<'a>(bytes: &'a [u8], slot: u64, place: u64, geometry: &Geometry, se
         Err(_) => return Slot::Torn { reason: "the head is of another place or kind" },
     };
     let sequence = header.generation.get();
+    if sequence % SLOTS != slot {
+        return Slot::Torn { reason: "the transaction belongs in the other slot" };
+    }
     if head.commit.get() != sequence {
         return Slot::Torn { reason: "not committed" };
     }
@@ -273,7 +276,9 @@ fn read_body<'a>(
         let (block, lines) = (record.block.get(), record.lines.get());
         let length = usize::try_from(lines.count_ones()).unwrap_or(0) * LINE_SIZE;
         let (data, after) = after.split_at_checked(length).filter(|_| length > 0).ok_or(malformed)?;
-        if block >= geometry.blocks || geometry.journal().contains(&block) {
+        // A superblock carries the number that says which transactions are done: none may change it by the way.
+        let superblock = geometry.locate(block).is_none_or(|place| place.block == 0);
+        if superblock || geometry.journal().contains(&block) {
             return Err(SlotFault::Target { record: number, block });
         }
         writes.push(Write { block, lines, data });

@@ -10,7 +10,9 @@
 //!   that are not on it yet).
 //! * Reading: [`volume`] (the superblock in use, structures of fixed place), [`fork`] (what an inode holds), [`names`]
 //!   (paths).
-//! * Fields: [`field`] (values, paths, edits, differences and documentation of any declared structure).
+//! * Fields: [`field`] (values, paths, edits, differences and documentation of any declared structure), [`path`] (the
+//!   same over a whole volume: `rmap[0].leaf[3].rec[17].owner`).
+//! * Answers: [`owners`] (who owns a block).
 //!
 //! The crate has no policy: it allocates nothing on disk, repairs nothing and decides nothing.
 
@@ -35,6 +37,8 @@ pub mod inode;
 pub mod journal;
 pub mod names;
 pub mod node;
+pub mod owners;
+pub mod path;
 pub mod record;
 pub mod refcount;
 pub mod rmap;

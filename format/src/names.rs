@@ -187,11 +187,16 @@ impl<B: Blocks> Volume<B> {
     /// Every path of an inode: one for each of its names, by parent pointers, in O(depth) each. An inode without a
     /// readable name has one path that is not whole.
     pub fn paths(&self, number: u64) -> Vec<Path> {
+        self.paths_up_to(number, usize::MAX)
+    }
+
+    /// The first `most` of an inode's paths.
+    pub fn paths_up_to(&self, number: u64, most: usize) -> Vec<Path> {
         let paths: Vec<Path> = match self.inode(number) {
             Ok(_) if number == self.superblock.root.get() => {
                 return vec![Path { bytes: b"/".to_vec(), whole: true }];
             }
-            Ok(inode) => self.parents(inode).map(|parent| self.path_through(parent)).collect(),
+            Ok(inode) => self.parents(inode).take(most).map(|parent| self.path_through(parent)).collect(),
             Err(_) => Vec::new(),
         };
         if paths.is_empty() {

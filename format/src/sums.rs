@@ -23,7 +23,7 @@ impl SumState {
 on_disk! {
     /// Checksum of one block of data.
     pub struct Sum = 8 {
-        /// CRC-32C of its 4096 bytes; 0 unless sealed.
+        /// CRC-32C of the volume's uuid and then the block's 4096 bytes; 0 unless sealed.
         pub crc: Crc,
         /// What it is worth.
         pub state: SumState,

@@ -8,7 +8,7 @@ use crate::device::MediumError;
 use crate::geometry::{BLOCK_BYTES, Geometry, GeometryError, HUGE_BLOCKS, MIN_GROUP_BLOCKS};
 use crate::group::{GroupHeader, GroupTree};
 use crate::hash::NameHash;
-use crate::header::{BlockKind, Expected, HeaderFault, Seed};
+use crate::header::{BlockKind, Expected, Header, HeaderFault, Seed};
 use crate::inode::Inode;
 use crate::record::Record;
 use crate::superblock::{Incompatible, ReadOnlyCompatible, Superblock, VERSION};
@@ -193,7 +193,11 @@ impl<B: Blocks> Volume<B> {
     /// A verified block of a known kind.
     pub fn structure(&self, expected: Expected) -> Result<&[u8; 4096], StructureFault> {
         let bytes = self.blocks.block(expected.place)?;
-        match self.seed.verify(bytes).and_then(|header| expected.check(header)) {
+        let header = match self.blocks.verified(expected.place) {
+            true => Header::of(bytes).ok_or(HeaderFault::Magic([0; 4])),
+            false => self.seed.verify(bytes),
+        };
+        match header.and_then(|header| expected.check(header)) {
             Ok(()) => Ok(bytes),
             Err(_) if self.blocks.failed(expected.place) => {
                 Err(StructureFault::Failed { block: expected.place })

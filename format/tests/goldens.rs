@@ -118,7 +118,7 @@ fn superblock(geometry: &Geometry) -> Superblock {
 /// Any geometry that mkfs can choose.
 fn geometry() -> impl Strategy<Value = Geometry> {
     let bytes =
-        (22u32..=63).prop_flat_map(|bits| (1u64 << bits..=(1u64 << bits).saturating_mul(2).min(1 << 63)));
+        (22u32..=63).prop_flat_map(|bits| 1u64 << bits..=(1u64 << bits).saturating_mul(2).min(1 << 63));
     let groups =
         prop_oneof![3 => Just(None), 2 => (1u64..64).prop_map(Some), 1 => (1u64..1 << 24).prop_map(Some)];
     (bytes, groups, any::<bool>())
@@ -227,7 +227,7 @@ const UUID: Uuid =
 /// A node with its checksum: the example of FORMAT.md.
 fn example_node() -> Vec<u8> {
     let mut node = Node::zeroed();
-    node.header = Header::new(BlockKind::FREE, 40, 0, 1);
+    node.header = Header::new(BlockKind::FREE, 48, 0, 1);
     node.header.count = 1.into();
     let record = Free { start: 600.into(), length: 424.into() };
     node.body.0[..8].copy_from_slice(record.as_bytes());

@@ -32,10 +32,10 @@ pub enum Error {
     #[error("{0:?} is no size: give bytes, or a number with one of k M G T P E (powers of 1024)")]
     Size(String),
     /// A new file needs a size.
-    #[error("{0}: does not exist; give a SIZE behind its name to make it", .0.display())]
+    #[error("{path}: does not exist; give a SIZE behind its name to make it", path = .0.display())]
     NoSize(PathBuf),
     /// An empty file needs a size.
-    #[error("{0}: is empty; give a SIZE behind its name", .0.display())]
+    #[error("{path}: is empty; give a SIZE behind its name", path = .0.display())]
     Empty(PathBuf),
     /// A size that the device does not have.
     #[error("{path}: has {bytes} bytes, fewer than the {wanted} asked for", path = .path.display())]
@@ -89,7 +89,9 @@ pub enum Error {
         what: String,
     },
     /// More than 256 names with the same hash.
-    #[error("more than 256 names in inode {inode} have the same hash; another UUID (-U) hashes them otherwise")]
+    #[error(
+        "more than 256 names in inode {inode} have the same hash; another UUID (-U) hashes them otherwise"
+    )]
     Collisions {
         /// The directory, or the inode with the attributes.
         inode: u64,

@@ -5,6 +5,7 @@ use paxfs_format::geometry::Geometry;
 use paxfs_format::superblock::{ReadOnlyCompatible, State};
 use paxfs_format::time::Timestamp;
 use paxfs_format::units::{Text, Uuid};
+use zerocopy::FromZeros;
 
 /// Longest label in bytes.
 pub const LABEL_BYTES_MAX: usize = 64;
@@ -103,7 +104,7 @@ impl Options {
     pub fn new(geometry: Geometry, features: Features, uuid: Uuid, now: Timestamp) -> Self {
         Options {
             geometry: Geometry { csum: features.csum, ..geometry },
-            label: Text::new("").unwrap_or_else(paxfs_format::declare::zeroed_text),
+            label: FromZeros::new_zeroed(),
             uuid,
             device_uuid: derived(&uuid),
             features,
@@ -114,13 +115,11 @@ impl Options {
     }
 }
 
-/// The device's UUID, derived from the volume's, so that `-U` decides all: version 8 (RFC 9562), made of a CRC each of
-/// its two halves would be weak, so of the name hash's sibling: xxh3 with a seed.
+/// The device's UUID, derived from the volume's, so that `-U` decides all of the bytes: xxh3 as version 8 (RFC 9562).
 fn derived(uuid: &Uuid) -> Uuid {
     let mut bytes = xxhash_rust::xxh3::xxh3_128_with_seed(&uuid.0, 0x7061_7866_735f_6465).to_be_bytes();
-    if let [_, _, _, _, _, _, version, _, variant, ..] = &mut bytes {
-        *version = *version & 0x0f | 0x80;
-        *variant = *variant & 0x3f | 0x80;
-    }
+    let [_, _, _, _, _, _, version, _, variant, ..] = &mut bytes;
+    *version = *version & 0x0f | 0x80;
+    *variant = *variant & 0x3f | 0x80;
     Uuid(bytes)
 }

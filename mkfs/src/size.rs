@@ -19,9 +19,8 @@ pub fn parse(text: &str) -> Result<u64, Error> {
     let bad = || Error::Size(text.to_owned());
     let lower = text.trim().to_ascii_lowercase();
     let unit = UNITS.iter().find(|(letter, _)| lower.ends_with(*letter));
-    let (digits, shift) = unit.map_or((lower.as_str(), 0), |(letter, bits)| {
-        (lower.strip_suffix(*letter).unwrap_or(&lower), *bits)
-    });
+    let (digits, shift) = unit
+        .map_or((lower.as_str(), 0), |(letter, bits)| (lower.strip_suffix(*letter).unwrap_or(&lower), *bits));
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(bad());
     }

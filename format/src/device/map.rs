@@ -144,6 +144,16 @@ impl Map {
             Backing::Nothing | Backing::Heap => Ok(()),
         }
     }
+
+    /// As [`Map::sync`], for a range, which is cut to the map's length.
+    pub(super) fn sync_range(&self, offset: u64, length: u64) -> io::Result<()> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(self.length);
+        let length = usize::try_from(length).unwrap_or(usize::MAX).min(self.length - start);
+        match &self.backing {
+            Backing::Mapped { pages, .. } if length > 0 => pages.flush_range(start, length),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Drop for Map {

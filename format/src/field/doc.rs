@@ -27,6 +27,8 @@ pub const LAYOUTS: &[&Layout] = &[
     &crate::entry::BodyBlock::LAYOUT,
     &crate::index::Index::LAYOUT,
     &crate::sums::Sum::LAYOUT,
+    &crate::journal::JournalSlot::LAYOUT,
+    &crate::journal::JournalRecord::LAYOUT,
 ];
 
 /// The declared structure of that name.

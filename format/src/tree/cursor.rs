@@ -24,14 +24,14 @@ pub struct At<R> {
 }
 
 /// Records from a key on, in order. Made by [`Tree::range`].
-pub type Cursor<'b, B, R> = Scan<'b, B, R, From>;
+pub type Cursor<'b, B, R> = Scan<'b, B, R, FromKey>;
 /// Records that overlap a range, in order. Made by [`Tree::overlapping`].
 pub type Overlapping<'b, B, R> = Scan<'b, B, R, Within>;
 
 impl<R: Record> Tree<R> {
     /// All records with a key of `from` or above, in order.
     pub fn range<'b, B: Blocks>(&self, blocks: &'b B, from: Key) -> Cursor<'b, B, R> {
-        Scan::new(*self, blocks, From(from))
+        Scan::new(*self, blocks, FromKey(from))
     }
 
     /// All records that cover a position of `range`, in order.
@@ -78,9 +78,9 @@ pub trait Select {
 
 /// Selects keys from this one on.
 #[derive(Debug, Clone)]
-pub struct From(Key);
+pub struct FromKey(Key);
 
-impl Select for From {
+impl Select for FromKey {
     fn narrow<'b>(&self, entries: &'b [Branch]) -> &'b [Branch] {
         // The last child that begins at or before the key may hold it.
         let first = entries.partition_point(|entry| entry.key() <= self.0).saturating_sub(1);
@@ -134,9 +134,11 @@ pub struct Scan<'b, B, R: Record, S> {
     /// What is still to be read below each branch node down to here.
     stack: Vec<(u32, slice::Iter<'b, Branch>)>,
     leaf: Leaf<'b, R>,
-    /// Branch nodes read, so that no web of shared nodes makes a scan endless: each is read at most twice, as the path of
-    /// the first descent is not noted. A mere lookup stays free of the set.
+    /// Branch nodes read, so that no web of shared nodes makes a scan endless.
     seen: HashSet<u64>,
+    /// How many were read before they were noted: as many as a first descent takes, so that a mere lookup stays free of
+    /// the set.
+    unnoted: u32,
 }
 
 /// What is still to be read of a leaf.
@@ -152,7 +154,7 @@ impl<'b, B: Blocks, R: Record, S: Select> Scan<'b, B, R, S> {
         // A height without a root, or the reverse, is no empty tree: the root is tried and gives the error.
         let root = (tree.root != 0 || tree.height != 0).then_some((tree.root, tree.height.saturating_sub(1)));
         let leaf = Leaf { block: 0, records: &[], rest: 0..0 };
-        Scan { tree, blocks, select, root, stack: Vec::new(), leaf, seen: HashSet::new() }
+        Scan { tree, blocks, select, root, stack: Vec::new(), leaf, seen: HashSet::new(), unnoted: 0 }
     }
 
     /// The next node to read, and its level.
@@ -175,8 +177,9 @@ impl<'b, B: Blocks, R: Record, S: Select> Scan<'b, B, R, S> {
         }
         let node: &'b Node = self.tree.node(self.blocks, block, level)?;
         if let Some(entries) = node.branches() {
-            let descending = self.leaf.records.is_empty();
-            if !descending && !self.seen.insert(block) {
+            if self.unnoted < self.tree.height {
+                self.unnoted += 1;
+            } else if !self.seen.insert(block) {
                 return Err(Defect::Twice);
             }
             self.stack.push((level, self.select.narrow(entries).iter()));

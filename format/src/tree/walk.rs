@@ -9,16 +9,17 @@
 //! is wrong. Records in doubt are handed over apart ([`Visitor::doubtful`]).
 //!
 //! **Termination.** Levels go down by one from parent to child, so there are no cycles; a node could still have many
-//! parents, and a web of such nodes more paths than anyone can walk. Branch nodes are therefore walked once
-//! ([`Defect::Twice`]). Leaves are not noted: each is read once for each entry above it, and a second time its keys fit
-//! no span. The set takes a few bytes for each hundred leaves.
+//! parents, and a web of such nodes more paths than anyone can walk. Branch nodes are therefore walked once: a node none
+//! of whose keys fit is not walked but left to its right parent, and a second right parent is [`Defect::Twice`]. Leaves
+//! need not be noted: each is read once for each entry above it, and a second time its keys fit no span. The set takes
+//! a few bytes for each hundred leaves.
 //!
 //! **Maximal form** is tested between neighbours. In the reverse map, where records overlap, a pair to be merged need
 //! not be neighbours; but metadata overlaps nothing, and a pair of data records is a pair of extents that are neighbours
 //! in their file's tree, where the same test finds it. A pair stays apart when the merged record could not stand by
 //! itself: this keeps extents apart at a group's border.
 
-use super::order::{Marks, longest_ascending};
+use super::order::{Marks, beyond_doubt};
 use super::{Defect, NodePlace, Place, RecordPlace, Tree, TreeFault};
 use crate::blocks::Blocks;
 use crate::node::{Branch, MAX_HEIGHT, Node};
@@ -55,20 +56,16 @@ pub struct Walked {
 impl<R: Record> Tree<R> {
     /// Checks all of the tree, and hands all that is in it to `visitor`.
     pub fn walk<B: Blocks, V: Visitor<R>>(&self, blocks: &B, visitor: &mut V) -> Walked {
-        let walk = Walk {
-            tree: *self,
-            blocks,
-            visitor,
-            stack: Vec::new(),
-            seen: HashSet::new(),
-            ordinals: [0; MAX_HEIGHT as usize],
-            doubts: 0,
-            overrun: None,
-            last: None,
-            neighbour: None,
-            walked: Walked { nodes: 0, records: 0, complete: true },
-        };
-        walk.run()
+        Walk::new(*self, blocks, visitor).run().walked
+    }
+
+    /// Block of the node at that level and ordinal, counted as [`Tree::walk`] counts; `None` when there is none. The node
+    /// itself is not read, so that a path to a broken one can be followed; the branch nodes above and to its left are.
+    pub fn locate<B: Blocks>(&self, blocks: &B, level: u32, ordinal: u64) -> Option<u64> {
+        let mut visitor = Silent;
+        let mut walk = Walk::new(*self, blocks, &mut visitor);
+        walk.target = Some((level, ordinal));
+        walk.run().found
     }
 
     /// What is wrong with how two records of the tree follow one another.
@@ -84,6 +81,15 @@ impl<R: Record> Tree<R> {
     }
 }
 
+/// For a walk that only wants to arrive.
+struct Silent;
+
+impl<R> Visitor<R> for Silent {
+    fn record(&mut self, _at: &RecordPlace, _record: &R) {}
+
+    fn fault(&mut self, _fault: TreeFault) {}
+}
+
 /// The keys that belong below a node.
 #[derive(Debug, Clone, Copy)]
 struct Span {
@@ -97,6 +103,16 @@ struct Span {
 
 impl Span {
     const ALL: Self = Span { low: Key::MIN, bound: Key::MAX, exact: false };
+
+    fn has(&self, key: Key) -> bool {
+        self.low <= key && key < self.bound
+    }
+
+    /// First key of a node that has none that belongs here: it is another's child.
+    fn stranger(&self, mut keys: impl Iterator<Item = Key> + Clone) -> Option<Key> {
+        let first = keys.clone().next()?;
+        (self.exact && first != self.low && !keys.any(|key| self.has(key))).then_some(first)
+    }
 }
 
 /// A branch node on the way down.
@@ -141,16 +157,38 @@ struct Walk<'b, 'v, B, R: Record, V> {
     doubts: u64,
     /// The last keys of a node reach past this end of its span. Whether they are wrong or the end, the node tells that
     /// begins there.
-    overrun: Option<(Key, TreeFault)>,
+    overruns: Vec<(Key, TreeFault)>,
     /// Key of the last record handed over.
     last: Option<Key>,
     /// The last record, unless it is in doubt how it ends or what was after it.
     neighbour: Option<R>,
     walked: Walked,
+    /// Level and ordinal of the node to arrive at. Nothing of its level or below is read.
+    target: Option<(u32, u64)>,
+    /// Block of that node.
+    found: Option<u64>,
 }
 
-impl<'b, B: Blocks, R: Record, V: Visitor<R>> Walk<'b, '_, B, R, V> {
-    fn run(mut self) -> Walked {
+impl<'b, 'v, B: Blocks, R: Record, V: Visitor<R>> Walk<'b, 'v, B, R, V> {
+    fn new(tree: Tree<R>, blocks: &'b B, visitor: &'v mut V) -> Self {
+        Walk {
+            tree,
+            blocks,
+            visitor,
+            stack: Vec::new(),
+            seen: HashSet::new(),
+            ordinals: [0; MAX_HEIGHT as usize],
+            doubts: 0,
+            overruns: Vec::new(),
+            last: None,
+            neighbour: None,
+            walked: Walked { nodes: 0, records: 0, complete: true },
+            target: None,
+            found: None,
+        }
+    }
+
+    fn run(mut self) -> Self {
         if let Some(defect) = self.tree.root_defect() {
             self.fault(Place::Root, defect);
             self.walked.complete = false;
@@ -170,10 +208,10 @@ impl<'b, B: Blocks, R: Record, V: Visitor<R>> Walk<'b, '_, B, R, V> {
                 self.leave(high);
             }
         }
-        if let Some((_, fault)) = self.overrun.take() {
+        for (_, fault) in self.overruns.drain(..) {
             self.visitor.fault(fault);
         }
-        self.walked
+        self
     }
 
     fn fault(&mut self, at: impl Into<Place>, what: Defect) {
@@ -184,16 +222,23 @@ impl<'b, B: Blocks, R: Record, V: Visitor<R>> Walk<'b, '_, B, R, V> {
     /// Goes down to a node: all of it when it is a leaf.
     fn enter(&mut self, block: u64, level: u32, span: Span) {
         let at = NodePlace { block, level, ordinal: self.next_ordinal(level) };
-        let node = match self.tree.node(self.blocks, block, level) {
-            Ok(_) if level > 0 && !self.seen.insert(block) => Err(Defect::Twice),
-            Ok(node) => Ok(node),
-            Err(fault) => Err(fault.into()),
-        };
-        let node = match node {
+        if let Some((level, ordinal)) = self.target
+            && at.level <= level
+        {
+            if (at.level, at.ordinal) == (level, ordinal) {
+                self.found = Some(block);
+                self.stack.clear();
+            }
+            return;
+        }
+        let node = match self.open(at, span) {
             Ok(node) => node,
             Err(defect) => {
-                self.settle_overrun(span, true);
-                self.fault(at, defect);
+                self.settle_overrun(span, !matches!(defect, Defect::FirstKey { .. }));
+                // One entry there twice is out of order, and has been found so.
+                if defect != Defect::Twice || span.exact {
+                    self.fault(at, defect);
+                }
                 self.walked.complete = false;
                 self.neighbour = None;
                 return;
@@ -207,6 +252,23 @@ impl<'b, B: Blocks, R: Record, V: Visitor<R>> Walk<'b, '_, B, R, V> {
         }
     }
 
+    /// Reads a node that is to be walked: sound by itself, in the right place, and for the first time.
+    fn open(&mut self, at: NodePlace, span: Span) -> Result<&'b Node, Defect> {
+        let node = self.tree.node(self.blocks, at.block, at.level)?;
+        let stranger = match node.branches() {
+            Some(entries) => span.stranger(entries.iter().map(Branch::key)),
+            None => span.stranger(node.records::<R>().unwrap_or_default().iter().map(R::key)),
+        };
+        // Not noted as seen: its own parent is still to come, or has been.
+        if let Some(found) = stranger {
+            return Err(Defect::FirstKey { found, expected: span.low });
+        }
+        if at.level > 0 && !self.seen.insert(at.block) {
+            return Err(Defect::Twice);
+        }
+        Ok(node)
+    }
+
     fn next_ordinal(&mut self, level: u32) -> u64 {
         let counter = usize::try_from(level).ok().and_then(|level| self.ordinals.get_mut(level));
         counter.map_or(0, |counter| core::mem::replace(counter, *counter + 1))
@@ -214,9 +276,10 @@ impl<'b, B: Blocks, R: Record, V: Visitor<R>> Walk<'b, '_, B, R, V> {
 
     fn branch(&mut self, at: NodePlace, entries: &'b [Branch], span: Span) {
         let mut disputed = Marks::default();
-        if !self.in_line(entries.iter().map(Branch::key), span) {
+        // What is in doubt must depend on branch nodes alone, for `locate` to count the same without the leaves.
+        if !self.in_line(entries.iter().map(Branch::key), span, None) {
             let keys: Vec<Key> = entries.iter().map(Branch::key).collect();
-            self.blame(at, &keys, span, &mut disputed);
+            self.blame(at, &keys, span, None, &mut disputed);
         }
         self.stack.push(Frame { at, entries, disputed, span, next: 0, high: 0, doubts: self.doubts });
     }
@@ -243,7 +306,7 @@ impl<'b, B: Blocks, R: Record, V: Visitor<R>> Walk<'b, '_, B, R, V> {
         let sound = pairs.all(|(one, next)| self.tree.pair(one, next).is_none())
             && records.iter().all(|record| record.check(&self.tree.space).is_ok());
         // Not the other way round: what is in line settles an overrun of the node before, sound or not.
-        let sound = self.in_line(records.iter().map(R::key), span) && sound;
+        let sound = self.in_line(records.iter().map(R::key), span, self.last) && sound;
         let doubtful = if sound { Marks::default() } else { self.doubtful(at, records, span) };
         let (mut high, mut last) = (0, None);
         for (index, record) in records.iter().enumerate() {
@@ -264,29 +327,30 @@ impl<'b, B: Blocks, R: Record, V: Visitor<R>> Walk<'b, '_, B, R, V> {
         self.leave(high);
     }
 
-    /// Whether the keys of a node ascend and fit its span.
-    fn in_line(&mut self, mut keys: impl Iterator<Item = Key>, span: Span) -> bool {
+    /// Whether the keys of a node ascend, fit its span and come after those handed over.
+    fn in_line(&mut self, mut keys: impl Iterator<Item = Key>, span: Span, after: Option<Key>) -> bool {
         let Some(first) = keys.next() else { return true };
         self.settle_overrun(span, first == span.low);
         let fits = if span.exact { first == span.low } else { first >= span.low };
         let mut last = first;
         let ascending = keys.all(|key| core::mem::replace(&mut last, key) < key);
-        fits && Some(first) > self.last && ascending && last < span.bound
+        fits && Some(first) > after && ascending && last < span.bound
     }
 
     /// Tells of the keys that reach past their node's span, once the node is met that begins where the span ends. When
     /// that node itself `agrees` with its parent, or cannot be asked, the keys are wrong; else the parent is, which is
     /// found of the node.
     fn settle_overrun(&mut self, span: Span, agrees: bool) {
-        if let Some((_, fault)) = self.overrun.take_if(|(bound, _)| span.exact && *bound == span.low)
-            && agrees
-        {
-            self.visitor.fault(fault);
+        if let Some(settled) = self.overruns.iter().position(|(bound, _)| span.exact && *bound == span.low) {
+            let (_, fault) = self.overruns.swap_remove(settled);
+            if agrees {
+                self.visitor.fault(fault);
+            }
         }
     }
 
     /// Marks and tells which keys of a node do not fit. Those marked already are left out.
-    fn blame(&mut self, node: NodePlace, keys: &[Key], span: Span, marks: &mut Marks) {
+    fn blame(&mut self, node: NodePlace, keys: &[Key], span: Span, after: Option<Key>, marks: &mut Marks) {
         let mut misplaced = false;
         if let Some(&found) = keys.first()
             && span.exact
@@ -307,26 +371,31 @@ impl<'b, B: Blocks, R: Record, V: Visitor<R>> Walk<'b, '_, B, R, V> {
             let over = line.split_off(fits);
             if let Some(&(index, key)) = over.first() {
                 let at = RecordPlace { node, index }.into();
-                self.overrun = Some((span.bound, TreeFault { at, what: Defect::Order(key) }));
+                // Of a branch node and what is below it, the branch node tells.
+                if self.overruns.iter().all(|(bound, _)| *bound != span.bound) {
+                    self.overruns.push((span.bound, TreeFault { at, what: Defect::Order(key) }));
+                }
                 self.doubts += 1;
             }
             over.iter().for_each(|(index, _)| marks.insert(*index));
         }
-        let last = self.last;
-        let fits = |key: Key| key >= span.low && key < span.bound && Some(key) > last;
-        let fitting: Vec<_> = line.iter().copied().filter(|(_, key)| fits(*key)).collect();
-        let ascending = longest_ascending(&fitting);
-        let mut told = false;
-        for (index, key) in line {
-            if ascending.binary_search(&index).is_ok() {
-                told = false;
-                continue;
-            }
-            marks.insert(index);
-            if !told && (!known || fits(key)) {
+        let fits = |key: Key| span.has(key) && Some(key) > after;
+        let (fitting, mut wrong): (Vec<_>, Vec<_>) = line.into_iter().partition(|(_, key)| fits(*key));
+        wrong.iter().for_each(|(index, _)| marks.insert(*index));
+        if known {
+            wrong.clear();
+        }
+        let sure = beyond_doubt(&fitting.iter().map(|(_, key)| *key).collect::<Vec<_>>());
+        let in_doubt = fitting.into_iter().zip(sure).filter(|(_, sure)| !sure).map(|(key, _)| key);
+        wrong.extend(in_doubt.inspect(|(index, _)| marks.insert(*index)));
+        wrong.sort_unstable_by_key(|(index, _)| *index);
+        // Several in a row are one finding.
+        let mut row_ends = usize::MAX;
+        for (index, key) in wrong {
+            if index != row_ends {
                 self.fault(RecordPlace { node, index }, Defect::Order(key));
-                told = true;
             }
+            row_ends = index + 1;
         }
     }
 
@@ -340,7 +409,7 @@ impl<'b, B: Blocks, R: Record, V: Visitor<R>> Walk<'b, '_, B, R, V> {
             }
         }
         let keys: Vec<Key> = records.iter().map(R::key).collect();
-        self.blame(node, &keys, span, &mut marks);
+        self.blame(node, &keys, span, self.last, &mut marks);
 
         let line: Vec<_> = records.iter().enumerate().filter(|(index, _)| !marks.contains(*index)).collect();
         let mut before = self.neighbour.map(|record| (None, record));
@@ -350,8 +419,8 @@ impl<'b, B: Blocks, R: Record, V: Visitor<R>> Walk<'b, '_, B, R, V> {
             let mut wrong = index;
             if matches!(defect, Defect::Overlap { .. }) {
                 // One that reaches over two others is wrong, not they; if it can still be held back.
-                let after = line.get(position + 1);
-                let reaches_on = after.is_some_and(|(_, after)| after.key().start < one.end());
+                let after = line.get(position + 1).map_or(span.bound, |(_, after)| after.key());
+                let reaches_on = after.start < one.end();
                 wrong = before_index.filter(|_| reaches_on).unwrap_or(index);
                 marks.insert(wrong);
             }

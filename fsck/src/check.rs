@@ -1,0 +1,558 @@
+//! The check of a volume, pass after pass.
+//!
+//! 1. superblock, journal, group headers, each with copies
+//! 2. per group: clusters, inode index, and the trees of space, summed up
+//! 3. inodes
+//! 4. large directories; names; that every directory leads to the root
+//! 5. checksums of data; what the proofs left open, named; what hangs on all before: bitmaps and counters
+//!
+//! Passes 2 and 3 share one queue of jobs: the sweep over a large reverse map would keep a single thread busy alone.
+
+use crate::context::{Check, Doubts, Env, Group, PASSES, Proofs, locked};
+use crate::error::Error;
+use crate::finding::{AffectedFile, Finding};
+use crate::groups::{self, Dispute};
+use crate::inodes::Scan;
+use crate::multiset::Key;
+use crate::naming;
+use crate::pool::Pool;
+use crate::problem::Problem;
+use crate::summary::Summary;
+use crate::usage::{Clock, Stretch};
+use paxfs_format::blocks::Blocks;
+use paxfs_format::device::Device;
+use paxfs_format::geometry::Geometry;
+use paxfs_format::group::GroupTree;
+use paxfs_format::image::Image;
+use paxfs_format::superblock::Superblock;
+use paxfs_format::volume::{Found, Volume};
+use std::collections::HashSet;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::available_parallelism;
+
+/// How far a pass is: pass from 1, done, of how many.
+pub type Progress<'a> = &'a (dyn Fn(u32, u64, u64) + Sync);
+
+/// How to check.
+#[derive(Clone, Copy, Default)]
+pub struct Options<'a> {
+    /// Threads; as many as there are processors when none.
+    pub threads: Option<NonZeroUsize>,
+    /// Take the superblock from the copy in this group.
+    pub superblock_group: Option<u32>,
+    /// Ends the check when it becomes true.
+    pub cancel: Option<&'a AtomicBool>,
+    /// Told how far the check is.
+    pub progress: Option<Progress<'a>>,
+}
+
+/// Most threads that are of use.
+const MAX_THREADS: usize = 64;
+/// Names of one file that a finding shows.
+const NAMES_SHOWN: usize = 3;
+
+/// Checks the volume on a device. Nothing is changed; what waits in the journal is applied in memory.
+///
+/// ```
+/// # use paxfs_format::device::Device;
+/// let device = Device::memory(vec![0; 4 << 20]);
+/// let mut findings = Vec::new();
+/// let outcome = paxfs_fsck::check(&device, &Default::default(), &mut |finding| findings.push(finding));
+/// assert!(outcome.is_err(), "this is no paxfs volume");
+/// ```
+///
+/// # Errors
+///
+/// When there is no superblock, or the check was interrupted. What is wrong with the volume are findings.
+pub fn check(
+    device: &Device,
+    options: &Options<'_>,
+    on_finding: &mut dyn FnMut(Finding),
+) -> Result<Summary, Error> {
+    check_image(Image::new(device), options, on_finding)
+}
+
+/// Checks the volume on a device with some of its blocks replaced.
+///
+/// # Errors
+///
+/// As [`check`].
+pub fn check_image(
+    mut image: Image<'_>,
+    options: &Options<'_>,
+    on_finding: &mut dyn FnMut(Finding),
+) -> Result<Summary, Error> {
+    let stretch = Stretch::begin();
+    let mut findings = Vec::new();
+    let found = superblock(&mut image, options, &mut findings)?;
+    let mut summary = Summary::new(&found);
+    let volume = Volume::new(image, found.superblock, found.geometry);
+    if crate::superblocks::check_features(&found, &mut findings).is_err() {
+        summary.refused = true;
+        findings.into_iter().for_each(|finding| deliver_one(&volume, &mut summary, on_finding, finding));
+        return Ok(summary);
+    }
+    let (groups, disputes) = groups::open(&volume, &mut findings);
+    let check = new_check(&volume, groups);
+    groups::check_unexpected(&check, &mut findings);
+    let threads = options.threads.or_else(|| available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    let pool = Pool { threads: threads.min(MAX_THREADS), cancel: options.cancel };
+    let mut run = Run {
+        check: &check,
+        pool,
+        progress: options.progress,
+        disputes,
+        reported: HashSet::new(),
+        clocks: [Clock::default(); PASSES],
+        summary: &mut summary,
+        on_finding,
+    };
+    run.charge(0, stretch);
+    run.deliver(findings);
+    run.all()?;
+    Ok(summary)
+}
+
+/// The superblock to believe, with the journal applied.
+fn superblock(image: &mut Image<'_>, options: &Options<'_>, findings: &mut Vec<Finding>) -> Result<Found, Error> {
+    let group = options.superblock_group;
+    let found = crate::superblocks::open(image, group)?;
+    let device = image.device();
+    let fits = |superblock: &Superblock, geometry: Geometry| misfit(device, superblock, geometry);
+    let mut found = crate::superblocks::elect(image, found, group.is_some(), &fits, findings);
+    let (blocks, device_blocks) = (found.geometry.blocks, image.blocks());
+    if blocks > device_blocks {
+        findings.push(Finding::new("sb.blocks", Problem::DeviceShort { blocks, device_blocks }));
+    }
+    if found.superblock.understood().is_ok() {
+        crate::journal::check(image, &found.superblock, &found.geometry, findings);
+        // A transaction may have changed the superblock too.
+        if let Ok((superblock, geometry)) = paxfs_format::volume::read_superblock(image, found.block)
+            && image.changed().next().is_some()
+        {
+            (found.superblock, found.geometry) = (superblock, geometry);
+        }
+    }
+    crate::superblocks::check_fields(&found, findings);
+    Ok(found)
+}
+
+fn new_check<'c>(volume: &'c Volume<Image<'c>>, groups: Vec<Group>) -> Check<'c> {
+    Check {
+        volume,
+        key: Key::random(),
+        groups,
+        doubts: Doubts::default(),
+        large: Default::default(),
+        links: Default::default(),
+        clashes: Default::default(),
+        proofs: Default::default(),
+    }
+}
+
+/// How badly a superblock fits the volume: faults of its own, of the first group headers, and of the first group's space.
+fn misfit(device: &Device, superblock: &Superblock, geometry: Geometry) -> u64 {
+    let mut faults = crate::superblocks::field_faults(superblock).len() as u64;
+    if superblock.understood().is_err() {
+        return u64::MAX;
+    }
+    let volume = Volume::new(Image::new(device), *superblock, geometry);
+    let count = |ok: bool| u64::from(!ok);
+    faults = geometry.group_numbers().take(4).fold(faults, |sum, group| sum + count(volume.group(group).is_ok()));
+    let root = volume.inode(superblock.root.get());
+    faults += count(root.is_ok_and(|root| root.mode.get() >> 12 == 4));
+    let mut findings = Vec::new();
+    let (groups, _) = groups::open(&volume, &mut findings);
+    let check = new_check(&volume, groups);
+    groups::check_unexpected(&check, &mut findings);
+    let mut env = Env::new(&check, true);
+    if let Some(group) = check.groups.first() {
+        groups::index(&mut env, group);
+        crate::space::check(&mut env, group, GroupTree::Rmap);
+        let proof = *locked(&group.space);
+        faults += count(proof.roles_found == proof.roles_expected || !check.rmap());
+    }
+    faults + (findings.len() + env.findings.len()) as u64
+}
+
+/// A check on its way.
+struct Run<'r, 'c> {
+    check: &'c Check<'c>,
+    pool: Pool<'r>,
+    progress: Option<Progress<'r>>,
+    disputes: Vec<Dispute>,
+    /// Paths of findings about group headers and roots, while there are disputes about those.
+    reported: HashSet<String>,
+    clocks: [Clock; PASSES],
+    summary: &'r mut Summary,
+    on_finding: &'r mut dyn FnMut(Finding),
+}
+
+/// A job of passes 2 and 3.
+enum Job {
+    Space(u32, GroupTree),
+    Inodes(u32, usize, usize),
+}
+
+impl<'c> Run<'_, 'c> {
+    fn all(&mut self) -> Result<(), Error> {
+        let check = self.check;
+        self.index()?;
+        if !check.rmap() {
+            claim_roles(check);
+        }
+        self.space_and_inodes()?;
+        self.directories()?;
+        self.contents()?;
+        self.open_ends()?;
+        for (usage, clock) in self.summary.passes.iter_mut().zip(&self.clocks) {
+            *usage = clock.usage(usage.anonymous_bytes);
+        }
+        self.unchecked();
+        Ok(())
+    }
+
+    /// The indexes of all groups: where metadata and inodes are.
+    fn index(&mut self) -> Result<(), Error> {
+        let check = self.check;
+        self.run(
+            check.groups.len(),
+            1,
+            |env, job| {
+                if let Some(group) = check.groups.get(job) {
+                    groups::index(env, group);
+                }
+                1
+            },
+            |env| env,
+            || Env::new(check, true),
+        )?;
+        Ok(())
+    }
+
+    /// Runs jobs, each of which says which pass it is of (from 0), and gives the threads' states back.
+    fn run<S: Send>(
+        &mut self,
+        jobs: usize,
+        pass: u32,
+        work: impl Fn(&mut S, usize) -> usize + Sync,
+        env: impl for<'s> Fn(&'s mut S) -> &'s mut Env<'c> + Sync,
+        state: impl Fn() -> S + Sync,
+    ) -> Result<Vec<S>, Error> {
+        let work = |state: &mut S, job| {
+            let stretch = Stretch::begin();
+            let pass = work(state, job);
+            let env = env(state);
+            env.charge(pass, stretch);
+            core::mem::take(&mut env.findings)
+        };
+        let pool = self.pool;
+        let mut states = pool.run(jobs, state, work, &mut |done, found| {
+            self.tell(pass, done as u64, jobs as u64);
+            self.deliver(found);
+        });
+        for state in &mut states {
+            self.merge(env(state));
+        }
+        self.measure(pass);
+        if pool.cancelled() { Err(Error::Cancelled) } else { Ok(states) }
+    }
+
+    fn merge(&mut self, env: &Env<'_>) {
+        for (mine, theirs) in self.clocks.iter_mut().zip(&env.clocks) {
+            mine.merge(theirs);
+        }
+    }
+
+    /// Does something by this thread alone.
+    fn alone(&mut self, pass: usize, work: impl FnOnce(&mut Env<'c>)) {
+        let mut env = Env::new(self.check, true);
+        let stretch = Stretch::begin();
+        work(&mut env);
+        env.charge(pass, stretch);
+        self.merge(&env);
+        self.deliver(env.findings);
+    }
+
+    fn charge(&mut self, pass: usize, stretch: Stretch) {
+        if let Some(clock) = self.clocks.get_mut(pass) {
+            clock.add(stretch);
+        }
+        self.tell(u32::try_from(pass).unwrap_or(0), 1, 1);
+        self.measure(u32::try_from(pass).unwrap_or(0));
+    }
+
+    /// Notes the memory in use at the end of a pass.
+    fn measure(&mut self, pass: u32) {
+        let bytes = crate::usage::anonymous_bytes();
+        if let Some(usage) = usize::try_from(pass).ok().and_then(|pass| self.summary.passes.get_mut(pass)) {
+            usage.anonymous_bytes = usage.anonymous_bytes.max(bytes);
+        }
+    }
+
+    fn tell(&self, pass: u32, done: u64, of: u64) {
+        if let Some(progress) = self.progress {
+            progress(pass.saturating_add(1), done, of);
+        }
+    }
+
+    fn deliver(&mut self, findings: Vec<Finding>) {
+        for finding in findings {
+            if !self.disputes.is_empty() && (finding.at.starts_with("group[") || finding.at.contains("].root")) {
+                self.reported.insert(finding.at.clone());
+            }
+            deliver_one(self.check.volume, self.summary, self.on_finding, finding);
+        }
+    }
+
+    fn space_and_inodes(&mut self) -> Result<(), Error> {
+        let check = self.check;
+        let mut sweeps = Vec::new();
+        for group in &check.groups {
+            let trees = [GroupTree::Rmap, GroupTree::Refcount, GroupTree::Free, GroupTree::Bad];
+            sweeps.extend(trees.into_iter().filter_map(|tree| {
+                let records = group.header?.root(tree).records.get();
+                Some((core::cmp::Reverse(records), Job::Space(group.number, tree)))
+            }));
+        }
+        // The longest first, so that no thread is left with one at the end. The order is that of the findings, too.
+        sweeps.sort_by_key(|(records, _)| *records);
+        let mut jobs: Vec<Job> = sweeps.into_iter().map(|(_, job)| job).collect();
+        jobs.extend(naming::jobs(check).into_iter().map(|(group, from, to)| Job::Inodes(group, from, to)));
+        let scans = self.run(
+            jobs.len(),
+            2,
+            |scan: &mut Scan<'c, Proofs>, job| match jobs.get(job) {
+                Some(Job::Space(group, tree)) => {
+                    if let Some(group) = check.group(*group) {
+                        crate::space::check(&mut scan.env, group, *tree);
+                    }
+                    1
+                }
+                Some(Job::Inodes(group, from, to)) => {
+                    if let Some(group) = check.group(*group) {
+                        scan.chunks(group, *from, *to);
+                    }
+                    2
+                }
+                None => 2,
+            },
+            |scan| &mut scan.env,
+            || Scan::new(Env::new(check, true), Proofs::default()),
+        )?;
+        self.count(&scans);
+        Ok(())
+    }
+
+    fn count(&mut self, scans: &[Scan<'_, Proofs>]) {
+        for scan in scans {
+            locked(&self.check.proofs).merge(&scan.observer);
+            let summary = &mut self.summary;
+            summary.inodes = summary.inodes.saturating_add(scan.inodes);
+            summary.directories = summary.directories.saturating_add(scan.directories);
+            summary.entries = summary.entries.saturating_add(scan.entries);
+            summary.extents = summary.extents.saturating_add(scan.extents);
+        }
+    }
+
+    fn directories(&mut self) -> Result<(), Error> {
+        let check = self.check;
+        let mut large = locked(&check.large).clone();
+        large.sort_unstable();
+        let total = large.len() as u64;
+        for (done, number) in (0u64..).zip(large) {
+            self.tell(3, done, total.saturating_add(1));
+            let pool = self.pool;
+            let scan = || Scan::new(Env::new(check, true), Proofs::default());
+            let scans =
+                crate::directories::large(check, &pool, number, &scan, &mut |_, found| self.deliver(found));
+            for scan in &scans {
+                self.merge(&scan.env);
+            }
+            self.count(&scans);
+            if pool.cancelled() {
+                return Err(Error::Cancelled);
+            }
+        }
+        self.alone(3, crate::directories::connect);
+        let pool = self.pool;
+        let mut unchecked = Vec::new();
+        self.alone(3, |env| env.findings = crate::names_naming::names(check, &pool, &mut unchecked));
+        self.summary.unchecked.append(&mut unchecked);
+        self.tell(3, total.saturating_add(1), total.saturating_add(1));
+        self.measure(3);
+        if pool.cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
+    fn contents(&mut self) -> Result<(), Error> {
+        let check = self.check;
+        if !check.csum() {
+            return Ok(());
+        }
+        let proofs = *locked(&check.proofs);
+        let proven = check.rmap() && proofs.extents == proofs.rmap;
+        let mut jobs = Vec::new();
+        for group in &check.groups {
+            let blocks = check.volume.geometry.group_len(group.number);
+            let windows = (0..blocks.div_ceil(crate::sums::WINDOW)).map(|i| i * crate::sums::WINDOW);
+            jobs.extend(windows.map(|from| (group.number, from..blocks.min(from + crate::sums::WINDOW))));
+        }
+        self.run(
+            jobs.len(),
+            4,
+            |env, job| {
+                if let Some((number, window)) = jobs.get(job)
+                    && let Some(group) = check.group(*number)
+                {
+                    let known = proven && !locked(&group.space).doubtful && group.header.is_some();
+                    crate::sums::check(env, group, window.clone(), known);
+                }
+                4
+            },
+            |env| env,
+            || Env::new(check, true),
+        )?;
+        Ok(())
+    }
+
+    /// What could only be told when all else was known.
+    fn open_ends(&mut self) -> Result<(), Error> {
+        let check = self.check;
+        let pool = self.pool;
+        if !check.rmap() {
+            sum_claims(check);
+        }
+        let mut unchecked = Vec::new();
+        let mut roles = HashSet::new();
+        self.alone(4, |env| {
+            env.findings = naming::space(check, &pool, &mut unchecked);
+            for finding in &env.findings {
+                if let Problem::RmapRole { .. } | Problem::ClusterWrong { .. } = finding.problem
+                    && let Some(group) = group_in(&finding.at)
+                {
+                    roles.insert(group);
+                }
+            }
+            if !check.rmap() {
+                env.findings.extend(clashes(check));
+            }
+        });
+        self.summary.unchecked.append(&mut unchecked);
+        self.alone(4, |env| {
+            for group in &check.groups {
+                groups::check_clusters(env, group, roles.contains(&group.number));
+                groups::check_inode_counts(env, group);
+            }
+        });
+        let settled = groups::settle(&self.disputes, &self.reported);
+        self.deliver(settled);
+        self.tell(4, 1, 1);
+        self.measure(4);
+        if pool.cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
+    /// Says once what could not be compared.
+    fn unchecked(&mut self) {
+        let doubts = &self.check.doubts;
+        let lists = [
+            (locked(&doubts.inodes).len(), "inodes that cannot be used: their names and contents"),
+            (locked(&doubts.extents).len(), "parts of extent maps that cannot be read: whether the reverse map fits them"),
+            (locked(&doubts.rmap).len(), "parts of reverse maps that cannot be read: whether the extents fit them"),
+            (locked(&doubts.entries).len(), "parts of directories that cannot be read: whether parent pointers fit them"),
+            (locked(&doubts.pointers).len(), "inodes whose parent pointers cannot all be read: their names and links"),
+        ];
+        for (count, what) in lists {
+            if count > 0 {
+                self.summary.unchecked.push(format!("{count} {what}"));
+            }
+        }
+        if doubts.blocks.load(Ordering::Relaxed) {
+            self.summary.unchecked.push("whether all blocks marked in use as metadata are in use".to_owned());
+        }
+        if doubts.overflow.load(Ordering::Relaxed) {
+            self.summary.unchecked.push("more than can be listed: some findings may follow from others".to_owned());
+        }
+    }
+}
+
+/// The group that a path begins with.
+fn group_in(at: &str) -> Option<u32> {
+    at.split_once('[')?.1.split_once(']')?.0.parse().ok()
+}
+
+/// Completes a finding with paths, counts it, and hands it on.
+fn deliver_one(
+    volume: &Volume<Image<'_>>,
+    summary: &mut Summary,
+    on_finding: &mut dyn FnMut(Finding),
+    mut finding: Finding,
+) {
+    let mut files = Vec::new();
+    for file in core::mem::take(&mut finding.files.first) {
+        let names = volume.paths_up_to(file.inode, NAMES_SHOWN.saturating_add(1));
+        let shown = if finding.files.more > 0 || !files.is_empty() { 1 } else { NAMES_SHOWN };
+        let (shown, rest) = names.split_at(names.len().min(shown));
+        let links = volume.inode_unverified(file.inode).map_or(0, |inode| u64::from(inode.links.get()));
+        let unshown = if rest.is_empty() { 0 } else { links.saturating_sub(shown.len() as u64).max(1) };
+        finding.files.more = finding.files.more.saturating_add(unshown);
+        files.extend(shown.iter().map(|path| AffectedFile { path: path.to_string(), ..file.clone() }));
+    }
+    finding.files.first = files;
+    summary.count(&finding);
+    on_finding(finding);
+}
+
+/// Without reverse map: the blocks of metadata are claimed before any file's.
+fn claim_roles(check: &Check<'_>) {
+    for group in &check.groups {
+        let bitmap = crate::bitmap::Bitmap::new(check.volume.geometry.group_len(group.number));
+        for role in crate::space::expected_roles(check, group) {
+            bitmap.claim(role.range());
+        }
+        let _ = group.claimed.set(bitmap);
+    }
+}
+
+/// Without reverse map: what nobody has claimed must be the free-space tree.
+fn sum_claims(check: &Check<'_>) {
+    for group in &check.groups {
+        let Some(bitmap) = group.claimed.get() else { continue };
+        let mut sum = crate::multiset::Multiset::default();
+        bitmap.free(|start, end| sum.add(check.key.hash(&crate::space::Run { start, end, what: 0 })));
+        locked(&group.space).free_swept = sum;
+    }
+}
+
+/// Without reverse map: blocks that two have claimed.
+fn clashes(check: &Check<'_>) -> Vec<Finding> {
+    let mut list = core::mem::take(&mut *locked(&check.clashes));
+    list.sort_by(|one, other| (one.0.start, one.1, &one.2).cmp(&(other.0.start, other.1, &other.2)));
+    let mut findings = Vec::new();
+    for (range, inode, at) in list {
+        let (block, blocks) = (range.start, range.end.saturating_sub(range.start));
+        let place = check.volume.geometry.locate(block);
+        let role = place.and_then(|place| {
+            let group = check.group(place.group)?;
+            let inside = u64::from(place.block);
+            crate::space::expected_roles(check, group).into_iter().find(|role| role.range().contains(&inside))
+        });
+        let problem = match role {
+            Some(_) => Problem::DataCrossed { block, blocks, inode },
+            None => Problem::DataTwice { block, blocks, inode, other: other_owner(check, block, inode) },
+        };
+        findings.push(Finding::new(at, problem).of_file(inode));
+    }
+    findings
+}
+
+/// Another inode that owns a block, found by asking all files.
+fn other_owner(check: &Check<'_>, block: u64, inode: u64) -> u64 {
+    use paxfs_format::owners::{Role, Source, owners};
+    let all = owners(check.volume, block..block.saturating_add(1), Source::Files);
+    let data = all.flatten().filter_map(|owned| match owned.role {
+        Role::Data(data) => Some(data.inode),
+        _ => None,
+    });
+    data.into_iter().find(|other| *other != inode).unwrap_or(inode)
+}

@@ -1,0 +1,398 @@
+//! What all passes share: the volume, its groups, and what could not be read.
+
+use crate::bitmap::Bitmap;
+use crate::finding::Finding;
+use crate::multiset::{Key, Multiset};
+use crate::problem::Problem;
+use crate::usage::{Clock, Stretch};
+use core::ops::Range;
+use paxfs_format::chunk::{CHUNK_BLOCKS, CHUNK_INODES};
+use paxfs_format::geometry::INODES_PER_BLOCK;
+use paxfs_format::group::{GroupHeader, GroupTree, TreeRoot};
+use paxfs_format::image::Image;
+use paxfs_format::superblock::ReadOnlyCompatible;
+use paxfs_format::volume::Volume;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// Passes of the check, as progress counts them.
+pub const PASSES: usize = 5;
+
+/// What the check knows while it runs.
+pub(crate) struct Check<'c> {
+    pub volume: &'c Volume<Image<'c>>,
+    pub key: Key,
+    pub groups: Vec<Group>,
+    pub doubts: Doubts,
+    /// Directories so large that their blocks are worth more than one thread.
+    pub large: Mutex<Vec<u64>>,
+    /// Inodes whose link count is not their number of parent pointers.
+    pub links: Mutex<Vec<LinkDoubt>>,
+    /// Blocks that are claimed twice, on a volume without reverse map: which, by whom, where that is said.
+    pub clashes: Mutex<Vec<(Range<u64>, u64, String)>>,
+    /// Sums of both sides of the sets that are compared.
+    pub proofs: Mutex<Proofs>,
+}
+
+/// A group of the volume.
+pub(crate) struct Group {
+    pub number: u32,
+    /// What its header (or copy) says; none when both are lost.
+    pub header: Option<HeaderView>,
+    /// Its clusters and inodes, once they are read.
+    pub index: OnceLock<Index>,
+    pub space: Mutex<SpaceProof>,
+    /// Blocks that belong to somebody, on a volume without reverse map.
+    pub claimed: OnceLock<Bitmap>,
+    /// Blocks where inodes may be that the inode index has elsewhere.
+    pub hidden: Mutex<Vec<Range<u32>>>,
+    /// Metadata blocks that lie in no cluster, and their paths.
+    pub outside: Mutex<Vec<(u64, String)>>,
+}
+
+/// The parts of a group's header that the check needs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeaderView {
+    pub roots: [TreeRoot; 6],
+    pub free_blocks: u64,
+    pub cluster_free: u64,
+    pub inodes_used: u64,
+    pub orphans: u64,
+}
+
+/// The clusters and inode chunks of a group.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    /// Ascending by start.
+    pub clusters: Vec<ClusterState>,
+    /// Some clusters are not known.
+    pub clusters_lost: bool,
+    /// Ascending by start.
+    pub chunks: Vec<ChunkState>,
+    /// Blocks of the group whose chunks are not known, if there are any.
+    pub chunks_lost: Vec<Range<u32>>,
+}
+
+/// A metadata cluster.
+#[derive(Debug)]
+pub(crate) struct ClusterState {
+    pub start: u32,
+    /// Blocks that something was found to use.
+    pub reached: [AtomicU64; 8],
+}
+
+/// 64 inodes.
+#[derive(Debug)]
+pub(crate) struct ChunkState {
+    pub start: u32,
+    /// In use: as the index says, and as the inodes themselves do.
+    pub used: AtomicU64,
+    pub orphans: u64,
+    pub directories: AtomicU64,
+    /// Directories that are known to lead to the root.
+    pub rooted: AtomicU64,
+}
+
+/// What a set of blocks adds up to on both sides.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SpaceProof {
+    pub free_tree: Multiset,
+    pub free_swept: Multiset,
+    pub refcount_tree: Multiset,
+    pub refcount_swept: Multiset,
+    pub roles_found: Multiset,
+    pub roles_expected: Multiset,
+    /// Blocks in the free-space tree.
+    pub free_blocks: u64,
+    /// The sweep met what must not be: it has to be named.
+    pub alarm: bool,
+    /// A tree is not known in whole.
+    pub doubtful: bool,
+}
+
+/// What extents and names add up to on both sides.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Proofs {
+    pub extents: Multiset,
+    pub rmap: Multiset,
+    pub entries: Multiset,
+    pub pointers: Multiset,
+}
+
+/// An inode whose link count is not the number of its parent pointers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LinkDoubt {
+    pub inode: u64,
+    pub links: u64,
+    pub pointers: u64,
+    pub directory: bool,
+}
+
+/// What could not be read: nothing that depends on it is reported as missing.
+#[derive(Debug, Default)]
+pub(crate) struct Doubts {
+    /// Inodes that cannot be used.
+    pub inodes: Mutex<Vec<u64>>,
+    /// Ranges of file blocks of inodes whose extents are not known: (inode, range).
+    pub extents: Mutex<Vec<(u64, Range<u64>)>>,
+    /// Blocks of groups whose reverse-map records are not known: (group, range).
+    pub rmap: Mutex<Vec<(u32, Range<u64>)>>,
+    /// Cookies of directories whose entries are not known: (directory, lowest, highest).
+    pub entries: Mutex<Vec<(u64, u64, u64)>>,
+    /// Inodes whose parent pointers are not all known.
+    pub pointers: Mutex<Vec<u64>>,
+    /// Metadata blocks may be in use that nothing leads to.
+    pub blocks: AtomicBool,
+    /// Too much is in doubt to be listed.
+    pub overflow: AtomicBool,
+}
+
+/// Most things of one kind in [`Doubts`].
+const MAX_DOUBTS: usize = 1 << 18;
+
+/// The content of a mutex, whatever happened to other threads.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Doubts {
+    /// Notes one, unless there are too many.
+    pub fn note<T>(&self, list: &Mutex<Vec<T>>, doubt: T) {
+        let mut list = locked(list);
+        if list.len() < MAX_DOUBTS {
+            list.push(doubt);
+        } else {
+            self.overflow.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl HeaderView {
+    pub fn of(header: &GroupHeader) -> Self {
+        HeaderView {
+            roots: GroupTree::ALL.map(|tree| *header.root(tree)),
+            free_blocks: header.free_blocks.get(),
+            cluster_free: header.cluster_free.get(),
+            inodes_used: header.inodes_used.get(),
+            orphans: header.orphans.get(),
+        }
+    }
+
+    pub fn root(&self, tree: GroupTree) -> &TreeRoot {
+        let [free, refcount, rmap, inodes, clusters, bad] = &self.roots;
+        match tree {
+            GroupTree::Free => free,
+            GroupTree::Refcount => refcount,
+            GroupTree::Rmap => rmap,
+            GroupTree::Inodes => inodes,
+            GroupTree::Clusters => clusters,
+            GroupTree::Bad => bad,
+        }
+    }
+
+    pub fn set_root(&mut self, tree: GroupTree, root: TreeRoot) {
+        for (each, slot) in GroupTree::ALL.iter().zip(&mut self.roots) {
+            if *each == tree {
+                *slot = root;
+            }
+        }
+    }
+}
+
+/// What marking a metadata block as used met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Marked {
+    Fresh,
+    Twice,
+    Outside,
+    /// Its cluster is not known.
+    Unknown,
+}
+
+impl Index {
+    pub fn cluster_of(&self, block: u32, cluster_blocks: u64) -> Option<&ClusterState> {
+        let after = self.clusters.partition_point(|cluster| cluster.start <= block);
+        let cluster = self.clusters.get(after.checked_sub(1)?)?;
+        (u64::from(block - cluster.start) < cluster_blocks).then_some(cluster)
+    }
+
+    pub fn mark(&self, block: u32, cluster_blocks: u64) -> Marked {
+        match self.cluster_of(block, cluster_blocks) {
+            Some(cluster) if cluster.mark(block - cluster.start) => Marked::Twice,
+            Some(_) => Marked::Fresh,
+            None if self.clusters_lost => Marked::Unknown,
+            None => Marked::Outside,
+        }
+    }
+
+    pub fn chunk_of(&self, block: u32) -> Option<&ChunkState> {
+        let after = self.chunks.partition_point(|chunk| chunk.start <= block);
+        let chunk = self.chunks.get(after.checked_sub(1)?)?;
+        (block - chunk.start < CHUNK_BLOCKS).then_some(chunk)
+    }
+}
+
+impl ClusterState {
+    /// Marks a block of the cluster; tells whether it was marked before.
+    fn mark(&self, index: u32) -> bool {
+        let bit = 1u64 << (index % 64);
+        let word = usize::try_from(index / 64).ok().and_then(|word| self.reached.get(word));
+        word.is_some_and(|word| word.fetch_or(bit, Ordering::Relaxed) & bit != 0)
+    }
+}
+
+impl<'c> Check<'c> {
+    pub fn has(&self, feature: u64) -> bool {
+        self.volume.superblock.has(feature)
+    }
+
+    pub fn rmap(&self) -> bool {
+        self.has(ReadOnlyCompatible::RMAP)
+    }
+
+    pub fn reflink(&self) -> bool {
+        self.has(ReadOnlyCompatible::REFLINK)
+    }
+
+    pub fn csum(&self) -> bool {
+        self.has(ReadOnlyCompatible::CSUM)
+    }
+
+    pub fn group(&self, number: u32) -> Option<&Group> {
+        self.groups.get(usize::try_from(number).ok()?)
+    }
+
+    /// The index of the group that a volume block is in, and the block in it.
+    pub fn index_of(&self, block: u64) -> Option<(&Index, u32)> {
+        let place = self.volume.geometry.locate(block)?;
+        Some((self.group(place.group)?.index.get()?, place.block))
+    }
+
+    /// Marks a metadata block as used.
+    pub fn mark(&self, block: u64) -> Marked {
+        match self.index_of(block) {
+            Some((index, block)) => index.mark(block, self.volume.geometry.cluster_blocks),
+            None => Marked::Unknown,
+        }
+    }
+
+    /// Notes a metadata block in no cluster. Whether the block or the cluster is wrong is decided later.
+    pub fn note_outside(&self, block: u64, at: String) {
+        let place = self.volume.geometry.locate(block);
+        if let Some(group) = place.and_then(|place| self.group(place.group)) {
+            self.doubts.note(&group.outside, (block, at));
+        }
+    }
+
+    /// The chunk that an inode is in, and its slot there.
+    pub fn chunk_of(&self, inode: u64) -> Option<(&ChunkState, u32)> {
+        let (index, block) = self.index_of(inode / INODES_PER_BLOCK)?;
+        let chunk = index.chunk_of(block)?;
+        let slot = u64::from(block - chunk.start) * INODES_PER_BLOCK + inode % INODES_PER_BLOCK;
+        Some((chunk, u32::try_from(slot).ok()?))
+    }
+
+    /// Whether an inode is in use.
+    pub fn is_used(&self, inode: u64) -> bool {
+        self.chunk_of(inode).is_some_and(|(chunk, slot)| chunk.used.load(Ordering::Relaxed) >> slot & 1 != 0)
+    }
+
+    /// Whether an inode is a directory in use that could be read.
+    pub fn is_directory(&self, inode: u64) -> bool {
+        self.chunk_of(inode)
+            .is_some_and(|(chunk, slot)| chunk.directories.load(Ordering::Relaxed) >> slot & 1 != 0)
+    }
+
+    /// Whether an inode may be in use without being known.
+    pub fn is_unknown(&self, inode: u64, damaged: &[u64]) -> bool {
+        if damaged.binary_search(&inode).is_ok() {
+            return true;
+        }
+        let Some(place) = self.volume.geometry.locate(inode / INODES_PER_BLOCK) else { return false };
+        let Some(group) = self.group(place.group) else { return true };
+        match group.index.get() {
+            Some(index) => {
+                index.chunks_lost.iter().any(|lost| lost.contains(&place.block))
+                    || locked(&group.hidden).iter().any(|hidden| hidden.contains(&place.block))
+            }
+            None => true,
+        }
+    }
+}
+
+impl ChunkState {
+    pub fn new(start: u32, used: u64, orphans: u64) -> Self {
+        ChunkState {
+            start,
+            used: used.into(),
+            orphans,
+            directories: AtomicU64::new(0),
+            rooted: AtomicU64::new(0),
+        }
+    }
+
+    /// Number of the inode in a slot.
+    pub fn inode(&self, group_start: u64, slot: u32) -> u64 {
+        debug_assert!(slot < CHUNK_INODES);
+        let block = group_start.saturating_add(self.start.into());
+        block.saturating_mul(INODES_PER_BLOCK).saturating_add(slot.into())
+    }
+}
+
+/// What one thread carries through its jobs.
+pub(crate) struct Env<'c> {
+    pub check: &'c Check<'c>,
+    pub findings: Vec<Finding>,
+    pub clocks: [Clock; PASSES],
+    /// Bytes of the volume looked at in this job.
+    pub read: u64,
+    /// Whether blocks that are reached are marked: only the first time.
+    pub marking: bool,
+    /// Blocks reached before the clusters are known.
+    pub reached: Vec<u64>,
+}
+
+impl<'c> Env<'c> {
+    pub fn new(check: &'c Check<'c>, marking: bool) -> Self {
+        let clocks = [Clock::default(); PASSES];
+        Env { check, findings: Vec::new(), clocks, read: 0, marking, reached: Vec::new() }
+    }
+
+    /// Charges work that ends now to a pass, counted from 0.
+    pub fn charge(&mut self, pass: usize, stretch: Stretch) {
+        let read = core::mem::take(&mut self.read);
+        if let Some(clock) = self.clocks.get_mut(pass) {
+            clock.add(stretch);
+            clock.read_bytes = clock.read_bytes.saturating_add(read);
+        }
+    }
+
+    pub fn find(&mut self, at: impl Into<String>, problem: Problem) {
+        self.findings.push(Finding::new(at, problem));
+    }
+
+    /// Marks a metadata block that `at` describes, and reports what is wrong with its place.
+    pub fn mark(&mut self, block: u64, at: impl FnOnce() -> String, inode: Option<u64>) {
+        self.read = self.read.saturating_add(4096);
+        if !self.marking {
+            return;
+        }
+        let problem = match self.check.mark(block) {
+            Marked::Fresh => return,
+            Marked::Unknown => {
+                self.reached.push(block);
+                return;
+            }
+            Marked::Twice => Problem::BlockTwice { block },
+            Marked::Outside => {
+                self.check.note_outside(block, at());
+                return;
+            }
+        };
+        let finding = Finding::new(at(), problem);
+        self.findings.push(match inode {
+            Some(inode) => finding.of_file(inode),
+            None => finding,
+        });
+    }
+}

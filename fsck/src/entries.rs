@@ -1,0 +1,303 @@
+//! Passes 3 and 4: the entries of a directory or of an attribute fork, wherever they are stored.
+
+use crate::body::{Attributes, Body, Directory, Kind, Scanned};
+use crate::context::Env;
+use crate::finding::Finding;
+use crate::inodes::{Scan, Subject};
+use crate::observe::{EntryPlace, Observer};
+use crate::problem::Problem;
+use crate::trees::{Item, TreeName, check_counts, walk};
+use crate::values::body_fault;
+use paxfs_format::geometry::BLOCK_BYTES;
+use paxfs_format::hash::DISAMBIGUATOR;
+use paxfs_format::index::Index;
+use paxfs_format::inode::{FileType, ForkFormat, Which};
+use paxfs_format::tree::RecordPlace;
+use std::sync::atomic::Ordering;
+
+/// Blocks of entries from which on a directory is worth several threads.
+const LARGE: u64 = 128;
+
+/// An entry of a body, to find those that are alike.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen<'c> {
+    pub cookie: u64,
+    pub index: u32,
+    pub name: &'c [u8],
+    /// What else tells entries of the same name apart: kind and parent of an attribute.
+    pub also: u64,
+}
+
+/// What the entries of a fork add up to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Totals {
+    /// Live entries.
+    pub count: u64,
+    /// Bytes of all entries, dead ones too.
+    pub bytes: u64,
+    /// Parent pointers.
+    pub pointers: u64,
+    /// Nothing was left out.
+    pub whole: bool,
+}
+
+impl Totals {
+    pub const NONE: Self = Totals { count: 0, bytes: 0, pointers: 0, whole: true };
+
+    /// Adds the totals of another part.
+    pub fn merge(&mut self, other: &Self) {
+        self.count = self.count.saturating_add(other.count);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.pointers = self.pointers.saturating_add(other.pointers);
+        self.whole &= other.whole;
+    }
+}
+
+/// The entries of a directory; of a large one they are left for pass 4.
+pub(crate) fn directory<'c, O: Observer>(scan: &mut Scan<'c, O>, subject: &Subject<'c>) {
+    let fork = &subject.inode.data;
+    if fork.format == ForkFormat::TREE && fork.tree.records.get() >= LARGE {
+        let check = scan.env.check;
+        return check.doubts.note(&check.large, subject.number);
+    }
+    let totals = bodies::<Directory, O>(scan, subject, Which::Data);
+    settle_directory(&mut scan.env, subject, &totals);
+}
+
+/// What the inode of a directory says of its entries against what they add up to.
+pub(crate) fn settle_directory(env: &mut Env<'_>, subject: &Subject<'_>, totals: &Totals) {
+    let Subject { number, inode } = *subject;
+    if !totals.whole {
+        return;
+    }
+    if inode.data.count.get() != totals.count {
+        let problem = Problem::ForkCount { inode: number, found: inode.data.count.get(), expected: totals.count };
+        subject.find(env, ".data.count", problem);
+    }
+    if inode.size.get() != totals.bytes {
+        let problem = Problem::InodeSize { inode: number, size: inode.size.get(), expected: totals.bytes };
+        subject.find(env, ".size", problem);
+    }
+}
+
+/// The attributes and parent pointers of an inode.
+pub(crate) fn attributes<'c, O: Observer>(
+    scan: &mut Scan<'c, O>,
+    subject: &Subject<'c>,
+    _kind: FileType,
+) -> Totals {
+    let Subject { number, inode } = *subject;
+    let totals = bodies::<Attributes, O>(scan, subject, Which::Attributes);
+    if totals.whole && inode.attributes.count.get() != totals.count {
+        let (found, expected) = (inode.attributes.count.get(), totals.count);
+        subject.find(&mut scan.env, ".attributes.count", Problem::ForkCount { inode: number, found, expected });
+    }
+    totals
+}
+
+/// All bodies of a fork.
+fn bodies<'c, K: Kind, O: Observer>(scan: &mut Scan<'c, O>, subject: &Subject<'c>, which: Which) -> Totals {
+    let inode = subject.inode;
+    let fork = inode.fork(which);
+    let mut chain = Chain::<K>::new();
+    match fork.format {
+        ForkFormat::INLINE => {
+            let bytes = inode.inline(which).unwrap_or_default();
+            let place = EntryPlace::INLINE;
+            chain.body(scan, subject, Body { place, bytes, low: 0, high: u64::MAX }, None);
+        }
+        ForkFormat::BLOCK => {
+            let found = Found { ordinal: 0, block: fork.tree.block.get(), low: 0, high: u64::MAX, record: None };
+            chain.block(scan, subject, which, found);
+        }
+        ForkFormat::TREE => tree(scan, subject, which, &mut chain),
+        _ => {}
+    }
+    chain.totals
+}
+
+/// A block of entries that an index leads to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found {
+    pub ordinal: u64,
+    pub block: u64,
+    pub low: u64,
+    pub high: u64,
+    /// Its record, if its cookie is to be believed.
+    pub record: Option<RecordPlace>,
+}
+
+fn tree<'c, K: Kind, O: Observer>(
+    scan: &mut Scan<'c, O>,
+    subject: &Subject<'c>,
+    which: Which,
+    chain: &mut Chain<'c, K>,
+) {
+    // Findings of the tree and of the blocks below come in the order of the walk.
+    let (name, root) = (K::tree(subject.number), subject.inode.fork(which).tree);
+    let mut list: Vec<Found> = Vec::new();
+    let outcome = index(&mut scan.env, name, &root, |found| list.push(found));
+    check_counts(&mut scan.env, name, &root, &outcome);
+    if outcome.lost {
+        chain.totals.whole = false;
+    }
+    for found in list {
+        chain.block(scan, subject, which, found);
+    }
+}
+
+/// Walks an index, and gives the blocks it leads to. Missing parts are noted as unknown.
+pub(crate) fn index(
+    env: &mut Env<'_>,
+    name: TreeName,
+    root: &paxfs_format::group::TreeRoot,
+    mut take: impl FnMut(Found),
+) -> crate::trees::Outcome {
+    let inode = name.inode().unwrap_or(0);
+    let mut held: Option<Found> = None;
+    let mut ordinal = 0;
+    let mut lost_from = None;
+    let note = |env: &Env<'_>, low: u64, high: u64| match name {
+        TreeName::Directory(_) => env.check.doubts.note(&env.check.doubts.entries, (inode, low, high)),
+        _ => env.check.doubts.note(&env.check.doubts.pointers, inode),
+    };
+    let outcome = walk::<Index>(env, name, root, |env, item| match item {
+        Item::Sound(at, record) => {
+            let low = record.cookie.get();
+            if ordinal == 0 && low != 0 {
+                let fault = format!("the first cookie is {low:#x}, it must be 0");
+                let at = format!("{name}.{at}.cookie");
+                env.findings.push(Finding::new(at, Problem::KeyFirst { fault }).of_file(inode));
+            }
+            if let Some(mut before) = held.take() {
+                before.high = low.saturating_sub(1);
+                take(before);
+            }
+            if let Some(from) = lost_from.take() {
+                note(env, from, low);
+            }
+            held = Some(Found { ordinal, block: record.block.get(), low, high: u64::MAX, record: Some(at) });
+            ordinal += 1;
+        }
+        Item::Doubtful(_, record) => {
+            if record.block.get() < env.check.volume.geometry.blocks {
+                // Its cookie may be wrong, its block need not.
+                take(Found { ordinal, block: record.block.get(), low: 0, high: u64::MAX, record: None });
+            } else {
+                note(env, 0, u64::MAX);
+            }
+            ordinal += 1;
+        }
+        Item::Lost => {
+            let from = held.as_ref().map_or(0, |held| held.low);
+            lost_from = lost_from.or(Some(from));
+        }
+    });
+    if let Some(last) = held {
+        take(last);
+    }
+    if let Some(from) = lost_from {
+        note(env, from, u64::MAX);
+    }
+    if !outcome.walked.complete {
+        env.check.doubts.blocks.store(true, Ordering::Relaxed);
+    }
+    outcome
+}
+
+/// The bodies of a fork one after the other, in the order of their cookies.
+pub(crate) struct Chain<'c, K> {
+    pub totals: Totals,
+    /// The entry of the highest cookie so far, and its path.
+    last: Option<(Seen<'c>, String)>,
+    kind: core::marker::PhantomData<K>,
+}
+
+impl<'c, K: Kind> Chain<'c, K> {
+    pub fn new() -> Self {
+        Chain { totals: Totals::NONE, last: None, kind: core::marker::PhantomData }
+    }
+
+    /// Reads a block and checks its entries.
+    pub fn block<O: Observer>(
+        &mut self,
+        scan: &mut Scan<'c, O>,
+        subject: &Subject<'c>,
+        which: Which,
+        found: Found,
+    ) {
+        let Subject { number, inode } = *subject;
+        let Found { ordinal, block, low, high, record } = found;
+        let at = || format!("inode[{number}].{}.block[{ordinal}]", K::FORK);
+        let volume = scan.env.check.volume;
+        match volume.body_block(inode, which.entry_kind(), block, 0) {
+            Ok(bytes) => {
+                scan.env.mark(block, at, Some(number));
+                self.body(scan, subject, Body { place: ordinal, bytes, low, high }, record);
+            }
+            Err(fault) => {
+                scan.env.read = scan.env.read.saturating_add(BLOCK_BYTES);
+                if scan.env.marking {
+                    scan.env.check.mark(block);
+                }
+                let (field, fault) = body_fault(&fault);
+                let problem = Problem::BodyDamaged { inode: number, block, fault };
+                scan.env.findings.push(Finding::new(format!("{}{field}", at()), problem).of_file(number));
+                self.totals.whole = false;
+                K::unknown(&scan.env, number, low, high);
+            }
+        }
+    }
+
+    /// Checks the entries of one body.
+    pub fn body<O: Observer>(
+        &mut self,
+        scan: &mut Scan<'c, O>,
+        subject: &Subject<'c>,
+        body: Body<'c>,
+        record: Option<RecordPlace>,
+    ) {
+        let number = subject.number;
+        let (low, high, place) = (body.low, body.high, body.place);
+        let Scanned { totals, first, last } = crate::body::scan::<K, O>(scan, subject, &body);
+        self.totals.merge(&totals);
+        let (Some(first), Some(last)) = (first, last) else { return };
+        let path = |seen: &Seen<'_>| EntryPlace { body: place, index: seen.index }.path(number, K::FORK);
+        let before = self.last.take();
+        let overlaps = before.as_ref().is_some_and(|(before, _)| before.cookie >= low);
+        if let Some(record) = record
+            && (first.cookie < low || overlaps)
+        {
+            let separable = before.as_ref().is_none_or(|(before, _)| before.cookie < first.cookie);
+            if separable {
+                let problem = Problem::IndexCookie { inode: number, found: low, lowest: first.cookie };
+                let at = format!("{}.{record}.cookie", K::tree(number));
+                scan.env.findings.push(Finding::new(at, problem).of_file(number));
+            } else if let Some((before, at)) = before.as_ref().filter(|_| overlaps) {
+                misplaced(&mut scan.env, number, before, at.clone(), (0, low.saturating_sub(1)));
+            } else {
+                misplaced(&mut scan.env, number, &first, path(&first), (low, high));
+            }
+        }
+        if let Some((before, _)) = &before {
+            let same_hash = before.cookie & !DISAMBIGUATOR == first.cookie & !DISAMBIGUATOR;
+            if same_hash && (before.name, before.also) == (first.name, first.also) {
+                crate::body::twice(&mut scan.env, number, &first, before, path(&first));
+            }
+        }
+        self.last = Some((last, path(&last)));
+    }
+
+    /// The next body, which somebody else checks, begins at `high` plus 1.
+    pub fn end(&self, env: &mut Env<'_>, inode: u64, high: u64) {
+        if let Some((last, at)) = self.last.as_ref().filter(|(last, _)| last.cookie > high) {
+            misplaced(env, inode, last, at.clone(), (0, high));
+        }
+    }
+}
+
+fn misplaced(env: &mut Env<'_>, inode: u64, seen: &Seen<'_>, at: String, (low, high): (u64, u64)) {
+    let name = paxfs_format::names::printable(seen.name);
+    let problem = Problem::EntryPlace { inode, name, cookie: seen.cookie, low, high };
+    env.findings.push(Finding::new(at, problem).of_file(inode));
+}

@@ -1,0 +1,29 @@
+//! Why a volume could not be checked.
+
+use paxfs_format::device::{DeviceError, MediumError};
+use paxfs_format::volume::{NoSuperblock, StructureFault};
+
+/// Why a check, or a replay, could not be done. What is wrong with the volume itself are findings.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The device could not be opened, or not be written.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A part of it is out of reach.
+    #[error(transparent)]
+    Medium(#[from] MediumError),
+    /// Nothing here is, or was, a paxfs volume.
+    #[error("{0}; if this was a paxfs volume, -b GROUP tries the copy of one group")]
+    NoSuperblock(#[from] NoSuperblock),
+    /// The copy that was asked for is none.
+    #[error("there is no usable superblock in group {group}{}", fault.as_ref().map(|fault| format!(": {fault}")).unwrap_or_default())]
+    NoCopy {
+        /// The group.
+        group: u32,
+        /// What is wrong with it, if it was found at all.
+        fault: Option<StructureFault>,
+    },
+    /// Somebody interrupted it. Nothing was changed.
+    #[error("interrupted; nothing was changed")]
+    Cancelled,
+}

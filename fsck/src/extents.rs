@@ -1,0 +1,235 @@
+//! Pass 3: the extents of a regular file.
+
+use crate::context::{Env, locked};
+use crate::finding::Finding;
+use crate::inodes::{Scan, Subject};
+use crate::observe::{ExtentPlace, Observer};
+use crate::problem::Problem;
+use crate::space::note_extents_gap;
+use crate::trees::{Gap, Item, TreeName, check_counts, walk};
+use core::fmt;
+use paxfs_format::extent::Extent;
+use paxfs_format::geometry::BLOCK_BYTES;
+use paxfs_format::inode::{ForkFormat, Inode, Which};
+use paxfs_format::record::Record;
+use paxfs_format::rmap::Rmap;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// An extent of a file, as both the file and the reverse map have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, IntoBytes, Immutable)]
+#[repr(C)]
+pub(crate) struct ExtentItem {
+    pub inode: u64,
+    pub offset: u64,
+    /// Block of the volume.
+    pub start: u64,
+    pub length: u32,
+    pub flags: u32,
+}
+
+impl ExtentItem {
+    pub fn of_extent(extent: &Extent, inode: u64) -> Self {
+        ExtentItem {
+            inode,
+            offset: extent.offset.get(),
+            start: extent.start.get(),
+            length: extent.length.get(),
+            flags: extent.flags.get(),
+        }
+    }
+
+    pub fn of_rmap(record: &Rmap, group_start: u64) -> Self {
+        ExtentItem {
+            inode: record.owner.get(),
+            offset: record.offset.get(),
+            start: group_start.saturating_add(record.start.get().into()),
+            length: record.length.get(),
+            flags: record.flags.get(),
+        }
+    }
+
+    /// One past its last block on the volume.
+    pub fn end(&self) -> u64 {
+        self.start.saturating_add(self.length.into())
+    }
+}
+
+impl fmt::Display for ExtentItem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ExtentItem { inode, offset, start, length, flags } = self;
+        write!(f, "inode {inode} at file block {offset}: {length} blocks from block {start} on")?;
+        match flags {
+            0 => Ok(()),
+            1 => f.write_str(", unwritten"),
+            flags => write!(f, ", flags {flags:#x}"),
+        }
+    }
+}
+
+/// What the extents of a file add up to.
+#[derive(Debug, Default)]
+struct Tally {
+    count: u64,
+    blocks: u64,
+    /// End of the last written extent, in file blocks.
+    written_end: u64,
+    /// Its place.
+    written_at: String,
+    limit: u64,
+}
+
+impl Tally {
+    fn add(&mut self, extent: &Extent, at: impl FnOnce() -> String) {
+        self.count = self.count.saturating_add(1);
+        self.blocks = self.blocks.saturating_add(extent.length.get().into());
+        if !extent.flags.is_unwritten() && extent.end() > self.written_end {
+            self.written_end = extent.end();
+            if self.written_end > self.limit && self.written_at.is_empty() {
+                self.written_at = at();
+            }
+        }
+    }
+}
+
+/// Checks the data fork of a regular file.
+pub(crate) fn check<O: Observer>(scan: &mut Scan<'_, O>, subject: &Subject<'_>) {
+    let inode = subject.inode;
+    let limit = inode.size.get().div_ceil(BLOCK_BYTES);
+    let mut tally = Tally { limit, ..Tally::default() };
+    let whole = match inode.data.format {
+        ForkFormat::TREE => in_tree(scan, subject, &mut tally),
+        _ => inline(scan, subject, &mut tally),
+    };
+    if whole {
+        settle(&mut scan.env, subject, &tally);
+    }
+}
+
+/// Extents in the payload.
+fn inline<O: Observer>(scan: &mut Scan<'_, O>, subject: &Subject<'_>, tally: &mut Tally) -> bool {
+    let number = subject.number;
+    let bytes = subject.inode.inline(Which::Data).unwrap_or_default();
+    let Ok(extents) = <[Extent]>::ref_from_bytes(bytes) else {
+        let fault = format!("{} bytes of extents are no whole number of them", bytes.len());
+        subject.find(&mut scan.env, ".data.inline_bytes", Problem::InodePayload { inode: number, fault });
+        scan.env.check.doubts.note(&scan.env.check.doubts.extents, (number, 0..u64::MAX));
+        return false;
+    };
+    let space = scan.env.check.volume.geometry.volume_space();
+    let mut last: Option<Extent> = None;
+    for (index, extent) in (0u32..).zip(extents) {
+        let at = || format!("inode[{number}].extents.rec[{index}]");
+        let place = ExtentPlace { leaf: ExtentPlace::INLINE, index };
+        let problem = fault_of(extent, last.as_ref(), &space);
+        let doubtful = problem.is_some() && !matches!(problem, Some(Problem::RecordMergeable { .. }));
+        if let Some(problem) = problem {
+            scan.env.findings.push(Finding::new(at(), problem).of_file(number));
+        }
+        if doubtful {
+            scan.observer.doubtful_extent(ExtentItem::of_extent(extent, number), place);
+            tally.count = tally.count.saturating_add(1);
+            tally.blocks = tally.blocks.saturating_add(extent.length.get().into());
+        } else {
+            one(scan, subject, extent, place, tally, at);
+            last = Some(*extent);
+        }
+    }
+    true
+}
+
+/// What is wrong with an extent behind another.
+fn fault_of(extent: &Extent, last: Option<&Extent>, space: &paxfs_format::record::Space) -> Option<Problem> {
+    if let Err(fault) = extent.check(space) {
+        return Some(Problem::Record { fault: fault.to_string() });
+    }
+    let last = last?;
+    let (end, start) = (last.end(), extent.offset.get());
+    if extent.key() <= last.key() {
+        let fault = format!("key {start} is out of order");
+        Some(Problem::KeyOrder { fault })
+    } else if start < end {
+        Some(Problem::RecordOverlap { end, start })
+    } else if last.merged(extent).is_some_and(|merged| merged.check(space).is_ok()) {
+        Some(Problem::RecordMergeable { fault: "should be one with the record before it".to_owned() })
+    } else {
+        None
+    }
+}
+
+/// Extents in a tree.
+fn in_tree<O: Observer>(scan: &mut Scan<'_, O>, subject: &Subject<'_>, tally: &mut Tally) -> bool {
+    let number = subject.number;
+    let (name, root) = (TreeName::Extents(number), &subject.inode.data.tree);
+    let mut gap = Gap::default();
+    let Scan { env, observer, extents, .. } = scan;
+    let outcome = walk::<Extent>(env, name, root, |env, item| match item {
+        Item::Sound(at, extent) => {
+            note_extents_gap(env, &mut gap, number, Some((extent.offset.get(), extent.end())));
+            let place = ExtentPlace::of(&at);
+            tally.add(extent, || format!("{name}.{at}"));
+            *extents = extents.saturating_add(1);
+            claim(env, number, extent, || format!("{name}.{at}"));
+            observer.extent(env.check.key, ExtentItem::of_extent(extent, number), place);
+        }
+        Item::Doubtful(at, extent) => {
+            let place = ExtentPlace::of(&at);
+            tally.count = tally.count.saturating_add(1);
+            tally.blocks = tally.blocks.saturating_add(extent.length.get().into());
+            observer.doubtful_extent(ExtentItem::of_extent(extent, number), place);
+        }
+        Item::Lost => gap.lost(),
+    });
+    note_extents_gap(env, &mut gap, number, None);
+    check_counts(env, name, root, &outcome);
+    !outcome.lost
+}
+
+fn one<O: Observer>(
+    scan: &mut Scan<'_, O>,
+    subject: &Subject<'_>,
+    extent: &Extent,
+    place: ExtentPlace,
+    tally: &mut Tally,
+    at: impl Fn() -> String,
+) {
+    tally.add(extent, &at);
+    scan.extents = scan.extents.saturating_add(1);
+    claim(&mut scan.env, subject.number, extent, at);
+    scan.observer.extent(scan.env.check.key, ExtentItem::of_extent(extent, subject.number), place);
+}
+
+/// Without reverse map: nobody else may have these blocks.
+fn claim(env: &mut Env<'_>, inode: u64, extent: &Extent, at: impl FnOnce() -> String) {
+    if env.check.rmap() || !env.marking {
+        return;
+    }
+    let geometry = env.check.volume.geometry;
+    let Some(place) = geometry.locate(extent.start.get()) else { return };
+    let Some(bitmap) = env.check.group(place.group).and_then(|group| group.claimed.get()) else { return };
+    let start = u64::from(place.block);
+    let length = u64::from(extent.length.get());
+    if let Some(taken) = bitmap.claim(start..start.saturating_add(length)) {
+        let base = geometry.group_start(place.group);
+        let clash = base.saturating_add(taken.start)..base.saturating_add(taken.end);
+        locked(&env.check.clashes).push((clash, inode, at()));
+    }
+}
+
+/// What the inode says of its extents against what they add up to.
+fn settle(env: &mut Env<'_>, subject: &Subject<'_>, tally: &Tally) {
+    let (number, inode): (u64, &Inode) = (subject.number, subject.inode);
+    if inode.data.count.get() != tally.count {
+        let problem =
+            Problem::ForkCount { inode: number, found: inode.data.count.get(), expected: tally.count };
+        subject.find(env, ".data.count", problem);
+    }
+    if inode.blocks.get() != tally.blocks {
+        let problem = Problem::InodeBlocks { inode: number, found: inode.blocks.get(), expected: tally.blocks };
+        subject.find(env, ".blocks", problem);
+    }
+    if tally.written_end > tally.limit {
+        let problem =
+            Problem::ExtentPastSize { inode: number, end: tally.written_end, size: inode.size.get() };
+        env.findings.push(Finding::new(tally.written_at.clone(), problem).of_file(number));
+    }
+}

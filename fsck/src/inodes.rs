@@ -1,0 +1,495 @@
+//! Pass 3: inodes, each by itself; what they share with others goes to the observer.
+
+use crate::context::{Check, ChunkState, Env, Group, LinkDoubt, locked};
+use crate::entries::{self, Seen, Totals};
+use crate::values::value;
+use crate::extents;
+use crate::finding::Finding;
+use crate::observe::Observer;
+use crate::problem::Problem;
+use crate::structures::structure_field;
+use paxfs_format::blocks::Blocks;
+use paxfs_format::chunk::{CHUNK_BLOCKS, CHUNK_INODES};
+use paxfs_format::declare::OnDisk;
+use paxfs_format::geometry::INODES_PER_BLOCK;
+use paxfs_format::group::{GroupTree, TreeRoot};
+use paxfs_format::header::{BlockKind, Expected, HeaderFault};
+use paxfs_format::inode::{FileType, Fork, ForkFormat, Inode, InodeFlags, MAX_SYMLINK, PAYLOAD_SIZE, Which};
+use paxfs_format::volume::StructureFault;
+use std::sync::atomic::Ordering;
+use zerocopy::{FromBytes, IntoBytes};
+
+/// Chunks that are one job: 4096 inodes in 2 MiB.
+pub(crate) const JOB_CHUNKS: usize = 64;
+
+/// What one thread carries through a scan of inodes.
+pub(crate) struct Scan<'c, O> {
+    pub env: Env<'c>,
+    pub observer: O,
+    pub inodes: u64,
+    pub directories: u64,
+    pub entries: u64,
+    pub extents: u64,
+    /// Room for the cookies of one body.
+    pub seen: Vec<Seen<'c>>,
+}
+
+/// The inode that is being checked.
+pub(crate) struct Subject<'i> {
+    pub number: u64,
+    pub inode: &'i Inode,
+}
+
+impl Subject<'_> {
+    /// A finding about the inode; `field` with its dot.
+    pub fn find(&self, env: &mut Env<'_>, field: &str, problem: Problem) {
+        let number = self.number;
+        env.findings.push(Finding::new(format!("inode[{number}]{field}"), problem).of_file(number));
+    }
+}
+
+/// What a slot was found to be.
+enum Slot<'i> {
+    Sound(&'i Inode),
+    /// Neither in use nor damaged.
+    Free,
+    Fault(StructureFault),
+}
+
+impl<'c, O: Observer> Scan<'c, O> {
+    pub fn new(env: Env<'c>, observer: O) -> Self {
+        Scan { env, observer, inodes: 0, directories: 0, entries: 0, extents: 0, seen: Vec::new() }
+    }
+
+    /// Scans some chunks of a group.
+    pub fn chunks(&mut self, group: &Group, from: usize, to: usize) {
+        let Some(index) = group.index.get() else { return };
+        let chunks = index.chunks.get(from..to).unwrap_or_default();
+        let check = self.env.check;
+        let start = check.volume.geometry.group_start(group.number);
+        for (offset, chunk) in chunks.iter().enumerate() {
+            self.chunk(group, start, chunk, from.saturating_add(offset));
+        }
+    }
+
+    fn chunk(&mut self, group: &Group, group_start: u64, chunk: &ChunkState, ordinal: usize) {
+        let used = chunk.used.load(Ordering::Relaxed);
+        if used.count_ones() > 1 && self.is_lost(group_start, chunk, used) {
+            return self.lost_chunk(group, group_start, chunk, used, ordinal);
+        }
+        let block = group_start.saturating_add(chunk.start.into());
+        for at in 0..CHUNK_BLOCKS {
+            self.env.read = self.env.read.saturating_add(4096);
+            let volume = self.env.check.volume;
+            let Ok(bytes) = volume.blocks.block(block.saturating_add(at.into())) else {
+                // Past the end of the device: reported as a whole. Nobody knows these inodes.
+                for slot in (at * 8..at * 8 + 8).filter(|slot| used >> slot & 1 != 0) {
+                    let number = chunk.inode(group_start, slot);
+                    self.env.check.doubts.note(&self.env.check.doubts.inodes, number);
+                }
+                continue;
+            };
+            let Ok(slots) = <[Inode]>::ref_from_bytes(bytes) else { continue };
+            for (slot, inode) in (at * 8..).zip(slots) {
+                let number = chunk.inode(group_start, slot);
+                let marked = used >> slot & 1 != 0;
+                self.slot(group, chunk, slot, number, inode, marked);
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "a slot is all of these")]
+    fn slot(
+        &mut self,
+        group: &Group,
+        chunk: &ChunkState,
+        slot: u32,
+        number: u64,
+        inode: &'c Inode,
+        marked: bool,
+    ) {
+        if !marked && is_zero(inode) {
+            return;
+        }
+        let check = self.env.check;
+        let record = || {
+            chunk_path(check, group, chunk.start)
+        };
+        match (self.verify(group, number, inode), marked) {
+            (Slot::Sound(inode), true) => {
+                self.used(&Subject { number, inode }, chunk, slot, record);
+            }
+            (Slot::Sound(inode), false) => {
+                let at = format!("{}.used", record());
+                let finding = Finding::new(at, Problem::InodeUnmarked { inode: number }).of_file(number);
+                self.env.findings.push(finding);
+                chunk.used.fetch_or(1 << slot, Ordering::Relaxed);
+                self.used(&Subject { number, inode }, chunk, slot, record);
+            }
+            (Slot::Free, false) => {}
+            (Slot::Free, true) => {
+                let never = is_zero(inode);
+                let fault = if never { "its slot was never used" } else { "its slot is free" };
+                let at = if never { String::new() } else { ".mode".to_owned() };
+                let problem = Problem::InodeMarked { inode: number, fault: fault.to_owned() };
+                self.env.find(format!("inode[{number}]{at}"), problem);
+                self.unknown(number);
+            }
+            (Slot::Fault(fault), true) => {
+                let at = format!("inode[{number}]{}", structure_field(&fault));
+                let problem = Problem::InodeDamaged { inode: number, fault: fault.to_string() };
+                self.env.findings.push(Finding::new(at, problem).of_file(number));
+                self.unknown(number);
+            }
+            (Slot::Fault(fault), false) => {
+                let at = format!("inode[{number}]{}", structure_field(&fault));
+                self.env.find(at, Problem::InodeSlot { inode: number, fault: fault.to_string() });
+            }
+        }
+    }
+
+    fn verify<'i>(&self, group: &Group, number: u64, inode: &'i Inode) -> Slot<'i> {
+        let volume = self.env.check.volume;
+        let expected = Expected { kind: BlockKind::INODE, place: number, owner: group.number.into() };
+        let header = volume.seed.verify(inode.as_bytes()).and_then(|header| expected.check(header));
+        match header {
+            Ok(()) if inode.is_free() => Slot::Free,
+            Ok(()) => Slot::Sound(inode),
+            Err(_) if volume.blocks.failed(number / INODES_PER_BLOCK) => {
+                Slot::Fault(StructureFault::Failed { block: number / INODES_PER_BLOCK })
+            }
+            Err(HeaderFault::Magic(_)) if is_zero(inode) => Slot::Free,
+            Err(fault) => Slot::Fault(fault.into()),
+        }
+    }
+
+    /// Nothing that needs this inode can be compared.
+    fn unknown(&self, number: u64) {
+        let doubts = &self.env.check.doubts;
+        doubts.note(&doubts.inodes, number);
+        doubts.blocks.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a chunk holds no inode at all where it should hold several.
+    fn is_lost(&self, group_start: u64, chunk: &ChunkState, used: u64) -> bool {
+        let volume = self.env.check.volume;
+        let is_there = |slot: u32| {
+            let number = chunk.inode(group_start, slot);
+            let inode = volume.inode_unverified(number);
+            inode.is_ok_and(|inode| {
+                inode.header.magic == paxfs_format::header::MAGIC && inode.header.kind == BlockKind::INODE
+                    && inode.header.place.get() == number
+            })
+        };
+        !(0..CHUNK_INODES).filter(|slot| used >> slot & 1 != 0).any(is_there)
+            && !volume.blocks.failed(group_start.saturating_add(chunk.start.into()))
+    }
+
+    fn lost_chunk(&mut self, group: &Group, group_start: u64, chunk: &ChunkState, used: u64, ordinal: usize) {
+        let block = group_start.saturating_add(chunk.start.into());
+        let check = self.env.check;
+        let at = format!("{}.start", chunk_path(check, group, chunk.start));
+        self.env.find(at, Problem::ChunkLost { block, inodes: used.count_ones().into() });
+        for slot in 0..CHUNK_INODES {
+            self.unknown(chunk.inode(group_start, slot));
+        }
+        // The inodes may be next to it: wherever no other chunk is.
+        let Some(index) = group.index.get() else { return };
+        let before = ordinal.checked_sub(1).and_then(|before| index.chunks.get(before));
+        let low = before.map_or(0, |before| before.start.saturating_add(CHUNK_BLOCKS));
+        let after = index.chunks.get(ordinal.saturating_add(1));
+        let high = after.map_or(u32::MAX, |after| after.start);
+        let mut hidden = locked(&group.hidden);
+        hidden.push(low..chunk.start);
+        hidden.push(chunk.start.saturating_add(CHUNK_BLOCKS)..high);
+    }
+
+    fn used(&mut self, subject: &Subject<'c>, chunk: &ChunkState, slot: u32, record: impl Fn() -> String) {
+        let Subject { number, inode } = *subject;
+        self.inodes = self.inodes.saturating_add(1);
+        let orphan = chunk.orphans >> slot & 1 != 0;
+        let Some(kind) = inode.file_type() else {
+            let problem = Problem::InodeMode { inode: number, mode: inode.mode.get().into() };
+            subject.find(&mut self.env, ".mode", problem);
+            return self.unknown(number);
+        };
+        fields(&mut self.env, subject, kind);
+        let links = inode.links.get();
+        if (links == 0) != orphan {
+            // An inode without links and without names is found below.
+            if links > 0 {
+                let at = format!("{}.orphans", record());
+                let problem = Problem::OrphanMark { inode: number, links: links.into(), orphan };
+                self.env.findings.push(Finding::new(at, problem).of_file(number));
+            }
+        }
+        if kind == FileType::Directory {
+            self.directories = self.directories.saturating_add(1);
+            chunk.directories.fetch_or(1 << slot, Ordering::Relaxed);
+        }
+        if !payload(&mut self.env, subject, kind) {
+            return self.unknown_forks(number, kind);
+        }
+        self.data(subject, kind);
+        self.attributes(subject, kind, orphan);
+    }
+
+    fn unknown_forks(&self, number: u64, kind: FileType) {
+        let doubts = &self.env.check.doubts;
+        doubts.blocks.store(true, Ordering::Relaxed);
+        doubts.note(&doubts.pointers, number);
+        match kind {
+            FileType::Directory => doubts.note(&doubts.entries, (number, 0, u64::MAX)),
+            FileType::Regular => doubts.note(&doubts.extents, (number, 0..u64::MAX)),
+            _ => {}
+        }
+    }
+
+    fn data(&mut self, subject: &Subject<'c>, kind: FileType) {
+        let Subject { number, inode } = *subject;
+        match kind {
+            FileType::Regular => return extents::check(self, subject),
+            FileType::Directory => entries::directory(self, subject),
+            FileType::Symlink => symlink(&mut self.env, subject),
+            FileType::Fifo | FileType::Socket | FileType::Character | FileType::Block => {
+                if inode.size.get() != 0 {
+                    let problem = Problem::InodeSize { inode: number, size: inode.size.get(), expected: 0 };
+                    subject.find(&mut self.env, ".size", problem);
+                }
+            }
+        }
+        if inode.blocks.get() != 0 {
+            let problem = Problem::InodeBlocks { inode: number, found: inode.blocks.get(), expected: 0 };
+            subject.find(&mut self.env, ".blocks", problem);
+        }
+        if kind != FileType::Directory && inode.data.count.get() != 0 {
+            let problem = Problem::ForkCount { inode: number, found: inode.data.count.get(), expected: 0 };
+            subject.find(&mut self.env, ".data.count", problem);
+        }
+    }
+
+    fn attributes(&mut self, subject: &Subject<'c>, kind: FileType, orphan: bool) {
+        let Subject { number, inode } = *subject;
+        let Totals { pointers, whole, .. } = entries::attributes(self, subject, kind);
+        let check = self.env.check;
+        if !whole {
+            return check.doubts.note(&check.doubts.pointers, number);
+        }
+        let root = check.volume.superblock.root.get();
+        let links = u64::from(inode.links.get());
+        if number == root {
+            // The root has a link and no name.
+            if links != 1 {
+                subject.find(&mut self.env, ".links", Problem::Links { inode: number, found: links, expected: 1 });
+            }
+            if pointers != 0 {
+                let problem = Problem::DirectoryNames { inode: number, names: pointers, expected: 0 };
+                subject.find(&mut self.env, ".attributes", problem);
+            }
+            return;
+        }
+        if kind == FileType::Directory && pointers > 1 {
+            let problem = Problem::DirectoryNames { inode: number, names: pointers, expected: 1 };
+            subject.find(&mut self.env, ".attributes", problem);
+        }
+        let nameless = pointers == 0 && !orphan;
+        if links != pointers || nameless {
+            let doubt = LinkDoubt { inode: number, links, pointers, directory: kind == FileType::Directory };
+            check.doubts.note(&check.links, doubt);
+        }
+    }
+}
+
+/// The path of a chunk's record. Only findings need it, so the leaf is looked for then.
+fn chunk_path(check: &Check<'_>, group: &Group, start: u32) -> String {
+    use crate::trees::{TreeName, tree};
+    let name = TreeName::Group(GroupTree::Inodes, group.number);
+    let Some(header) = group.header else { return name.to_string() };
+    let tree = tree::<paxfs_format::chunk::Chunk>(check, name, header.root(GroupTree::Inodes));
+    let (mut leaf, mut leaves) = (None, 0u64);
+    for at in tree.range(&check.volume.blocks, paxfs_format::record::Key::MIN) {
+        match at {
+            Ok(at) => {
+                if leaf != Some(at.leaf) {
+                    leaves += u64::from(leaf.is_some());
+                    leaf = Some(at.leaf);
+                }
+                if at.record.start.get() == start {
+                    return format!("{name}.leaf[{leaves}].rec[{}]", at.index);
+                }
+            }
+            Err(error) if error.level == 0 => {
+                leaves += 1;
+            }
+            Err(_) => {}
+        }
+    }
+    name.to_string()
+}
+
+fn is_zero(inode: &Inode) -> bool {
+    // No early exit: this is vector code.
+    inode.as_bytes().iter().fold(0, |all, byte| all | byte) == 0
+}
+
+/// Fields that can be judged alone.
+fn fields(env: &mut Env<'_>, subject: &Subject<'_>, kind: FileType) {
+    let Subject { number, inode } = *subject;
+    if inode.generation.get() == 0 {
+        subject.find(env, ".generation", Problem::InodeGeneration { inode: number });
+    }
+    let flags = inode.flags.get();
+    let dax = flags & InodeFlags::DAX != 0 && !matches!(kind, FileType::Regular | FileType::Directory);
+    if flags & !InodeFlags::KNOWN != 0 || dax {
+        let problem = Problem::InodeFlags { inode: number, flags: flags.into(), type_name: type_name(kind).to_owned() };
+        subject.find(env, ".flags", problem);
+    }
+    let times = [
+        ("accessed", inode.accessed),
+        ("modified", inode.modified),
+        ("changed", inode.changed),
+        ("born", inode.born),
+    ];
+    for (name, time) in times {
+        if !time.is_valid() {
+            let problem = Problem::InodeTime { inode: number, nanoseconds: time.nanoseconds.get().into() };
+            subject.find(env, &format!(".{name}.nanoseconds"), problem);
+        }
+    }
+    let (major, minor) = (u64::from(inode.major.get()), u64::from(inode.minor.get()));
+    let device = matches!(kind, FileType::Character | FileType::Block);
+    if !device && (major, minor) != (0, 0) {
+        let field = if major != 0 { ".major" } else { ".minor" };
+        subject.find(env, field, Problem::InodeDevice { inode: number, major, minor });
+    }
+    if kind == FileType::Regular && inode.size.get() > i64::MAX.unsigned_abs() {
+        let expected = i64::MAX.unsigned_abs();
+        subject.find(env, ".size", Problem::InodeSize { inode: number, size: inode.size.get(), expected });
+    }
+    if inode.header.level.get() != 0 || inode.header.count.get() != 0 {
+        let field = if inode.header.level.get() != 0 { "header.level" } else { "header.count" };
+        reserved(env, subject, field);
+    }
+    // The three fields, and not the layout: this is asked of every inode.
+    let zero = Inode::zeroed();
+    if inode.reserved != zero.reserved
+        || inode.data.reserved != zero.data.reserved
+        || inode.attributes.reserved != zero.data.reserved
+    {
+        if let Some(field) = Inode::LAYOUT.reserved_not_zero(inode.as_bytes()) {
+            reserved(env, subject, &field);
+        }
+    }
+}
+
+fn reserved(env: &mut Env<'_>, subject: &Subject<'_>, field: &str) {
+    let problem = Problem::InodeReserved { inode: subject.number, field: field.to_owned() };
+    subject.find(env, &format!(".{field}"), problem);
+}
+
+fn type_name(kind: FileType) -> &'static str {
+    match kind {
+        FileType::Fifo => "FIFO",
+        FileType::Character => "character device",
+        FileType::Directory => "directory",
+        FileType::Block => "block device",
+        FileType::Regular => "regular file",
+        FileType::Symlink => "symlink",
+        FileType::Socket => "socket",
+    }
+}
+
+/// How both forks are stored, and the payload. Tells whether the forks can be read.
+fn payload(env: &mut Env<'_>, subject: &Subject<'_>, kind: FileType) -> bool {
+    let Subject { number, inode } = *subject;
+    let data = fork(env, subject, Which::Data, kind);
+    let attributes = fork(env, subject, Which::Attributes, kind);
+    let used = usize::from(inode.data.inline_bytes.get()) + usize::from(inode.attributes.inline_bytes.get());
+    if used > PAYLOAD_SIZE {
+        let fault = format!("{used} bytes are in use, it has {PAYLOAD_SIZE}");
+        let field = match usize::from(inode.data.inline_bytes.get()) > PAYLOAD_SIZE {
+            true => ".data.inline_bytes",
+            false => ".attributes.inline_bytes",
+        };
+        subject.find(env, field, Problem::InodePayload { inode: number, fault });
+        return false;
+    }
+    let tail = inode.payload.0.get(used..).unwrap_or_default();
+    if tail.iter().fold(0, |all, byte| all | byte) != 0 {
+        let fault = format!("bytes behind the {used} in use are not zero");
+        let end = PAYLOAD_SIZE;
+        subject.find(env, &format!(".payload[{used}..{end}]"), Problem::InodePayload { inode: number, fault });
+    }
+    data && attributes
+}
+
+/// Whether a fork is stored in a way that it can be, and has nothing that belongs to another way.
+fn fork(env: &mut Env<'_>, subject: &Subject<'_>, which: Which, kind: FileType) -> bool {
+    let Subject { number, inode } = *subject;
+    let fork: &Fork = inode.fork(which);
+    let format = fork.format;
+    let name = which.name();
+    let rooted = format == ForkFormat::TREE || format == ForkFormat::BLOCK;
+    let fine = format == ForkFormat::EMPTY
+        || match (which, kind) {
+            (Which::Attributes, _) | (Which::Data, FileType::Directory) => rooted || format == ForkFormat::INLINE,
+            (Which::Data, FileType::Regular) => format == ForkFormat::TREE || format == ForkFormat::INLINE,
+            (Which::Data, FileType::Symlink) => format == ForkFormat::VALUES || format == ForkFormat::INLINE,
+            (Which::Data, _) => false,
+        };
+    let mut find = |field: &str, fault: &str| {
+        let problem =
+            Problem::ForkFormat { inode: number, format: format.get().into(), fault: fault.to_owned() };
+        subject.find(env, &format!(".{name}.{field}"), problem);
+    };
+    if !fine {
+        find("format", "it cannot be stored so");
+        return false;
+    }
+    let holds_bytes = format == ForkFormat::INLINE || format == ForkFormat::VALUES;
+    if holds_bytes == (fork.inline_bytes.get() == 0) {
+        find("inline_bytes", if holds_bytes { "it has no bytes in the payload" } else { "it has bytes in the payload" });
+        return false;
+    }
+    if !rooted && fork.tree != TreeRoot::zeroed() {
+        find("tree", "it has the root of a tree");
+    } else if format == ForkFormat::BLOCK {
+        let expected = TreeRoot { block: fork.tree.block, records: 1.into(), ..TreeRoot::zeroed() };
+        if fork.tree != expected {
+            find("tree", "the root of its one block has height and nodes 0 and one record");
+        }
+    }
+    true
+}
+
+/// The target of a symlink.
+fn symlink(env: &mut Env<'_>, subject: &Subject<'_>) {
+    let Subject { number, inode } = *subject;
+    let size = inode.size.get();
+    let inline = inode.inline(Which::Data).unwrap_or_default();
+    let bad = |fault: String| Problem::Symlink { inode: number, fault };
+    let target = match inode.data.format {
+        ForkFormat::INLINE => {
+            if size != inline.len() as u64 {
+                let expected = inline.len() as u64;
+                subject.find(env, ".size", Problem::InodeSize { inode: number, size, expected });
+            }
+            inline.to_vec()
+        }
+        ForkFormat::VALUES if size <= MAX_SYMLINK => {
+            match value(env, subject, inline, size, |ordinal| format!("inode[{number}].value[{ordinal}]")) {
+                Ok(target) => target,
+                Err(None) => return,
+                Err(Some(fault)) => return subject.find(env, ".payload", bad(fault)),
+            }
+        }
+        ForkFormat::VALUES => {
+            let problem = Problem::InodeSize { inode: number, size, expected: MAX_SYMLINK };
+            return subject.find(env, ".size", problem);
+        }
+        _ => return subject.find(env, ".data.format", bad("is empty".to_owned())),
+    };
+    if target.contains(&0) {
+        subject.find(env, ".payload", bad("holds a zero byte".to_owned()));
+    }
+}

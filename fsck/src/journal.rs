@@ -1,0 +1,88 @@
+//! Pass 1: the journal. What waits there is applied in memory, so that everything else is checked as it will be.
+
+use crate::finding::Finding;
+use crate::problem::Problem;
+use paxfs_format::device::{Device, MediumError};
+use paxfs_format::geometry::{BLOCK_BYTES, Geometry};
+use paxfs_format::header::Seed;
+use paxfs_format::image::Image;
+use paxfs_format::journal::{Replay, ReplayFault, Slot, replay};
+use paxfs_format::superblock::Superblock;
+use std::collections::BTreeSet;
+
+/// What the journal of a device says.
+pub(crate) fn read<'d>(
+    device: &'d Device,
+    superblock: &Superblock,
+    geometry: &Geometry,
+) -> Result<Replay<'d>, MediumError> {
+    let offset = geometry.journal().start.saturating_mul(BLOCK_BYTES);
+    let length = geometry.journal_blocks.saturating_mul(BLOCK_BYTES);
+    let bytes = device.bytes(offset, usize::try_from(length).unwrap_or(usize::MAX))?;
+    Ok(replay(bytes, geometry, Seed::new(&superblock.uuid), superblock.header.generation.get()))
+}
+
+/// Checks the journal, and applies to `image` what is committed there.
+pub(crate) fn check(
+    image: &mut Image<'_>,
+    superblock: &Superblock,
+    geometry: &Geometry,
+    findings: &mut Vec<Finding>,
+) {
+    let device = image.device();
+    let replay = match read(device, superblock, geometry) {
+        Ok(replay) => replay,
+        Err(error) => {
+            let problem = Problem::JournalDamaged { fault: error.to_string() };
+            return findings.push(Finding::new("sb.journal_start", problem));
+        }
+    };
+    if let Some(fault) = &replay.fault {
+        let slot = match fault {
+            ReplayFault::Broken { slot, .. } => *slot,
+            ReplayFault::Gap(..) | ReplayFault::Unreadable => 0,
+        };
+        let problem = Problem::JournalDamaged { fault: fault.to_string() };
+        findings.push(Finding::new(format!("journal.slot[{slot}]"), problem));
+    }
+    if let (Some(first), Some(last)) = (replay.live.first(), replay.live.last()) {
+        let generation = superblock.header.generation.get();
+        let at = format!("journal.slot[{}]", first.slot);
+        findings.push(Finding::new(
+            at,
+            if superblock.is_clean() {
+                Problem::JournalNotEmpty { transaction: last.sequence, generation }
+            } else {
+                let writes = replay.live.iter().flat_map(|transaction| &transaction.writes);
+                let blocks: BTreeSet<u64> = writes.clone().map(|write| write.block).collect();
+                Problem::JournalPending {
+                    first: first.sequence,
+                    last: last.sequence,
+                    blocks: blocks.len() as u64,
+                    lines: writes.map(|write| u64::from(write.lines.count_ones())).sum(),
+                }
+            },
+        ));
+        if let Err(error) = image.apply(&replay.live) {
+            let problem = Problem::JournalDamaged { fault: error.to_string() };
+            findings.push(Finding::new(format!("journal.slot[{}]", first.slot), problem));
+        }
+    } else if superblock.is_clean() && replay.fault.is_none() {
+        leftovers(&replay, findings);
+    } else if replay.fault.is_none() && superblock.state.get() == 0 {
+        findings.push(Finding::new("sb.state", Problem::NotClosed { state: superblock.state.get() }));
+    }
+}
+
+/// On a volume that was closed clean nothing half-written is left in the journal.
+fn leftovers(replay: &Replay<'_>, findings: &mut Vec<Finding>) {
+    for (number, slot) in (0..).zip(&replay.slots) {
+        let fault = match slot {
+            Slot::Empty | Slot::Committed(_) => continue,
+            Slot::Torn { reason } => (*reason).to_owned(),
+            Slot::Broken { fault, .. } => fault.to_string(),
+        };
+        let at = format!("journal.slot[{number}]");
+        findings.push(Finding::new(at, Problem::JournalLeftover { slot: number, fault }));
+    }
+}

@@ -1,0 +1,57 @@
+//! fsck.paxfs: checks a paxfs volume, whole, both ways, in little memory.
+//!
+//! * The specification: [`problem`] (everything that can be found), [`severity`], [`finding`] (what, where, whom it hits).
+//! * The check: [`check`] (pass after pass), [`summary`] (what it comes to), [`usage`] (what it costs).
+//! * Pass 1: `superblocks`, `journal`, `groups`. Pass 2: `groups`, `space`, `sweep`; `bitmap` without reverse map.
+//!   Pass 3: `inodes`, `extents`, `entries` and `body`, `values`. Pass 4: `directories`. Pass 5: `sums`.
+//! * Proofs and what follows when one fails: `multiset`, `observe`, `differences`, `naming` and `space_naming`,
+//!   `names_naming`.
+//! * Beneath: `context` (what passes share), `trees` (walks), `pool` (threads), `structures` (words).
+//! * The tool: [`cli`], [`report`], `progress`, `replay`, [`exit`], [`run`].
+//!
+//! The check neither prints nor ends the process, changes nothing on the device, and reports everything it finds through
+//! one callback, in the same order every time.
+
+mod bitmap;
+mod body;
+mod check;
+pub mod cli;
+mod context;
+mod differences;
+mod directories;
+mod entries;
+mod error;
+pub mod exit;
+mod extents;
+pub mod finding;
+mod groups;
+mod inodes;
+mod journal;
+mod multiset;
+mod names_naming;
+mod naming;
+mod observe;
+mod pool;
+pub mod problem;
+mod progress;
+mod replay;
+pub mod report;
+pub mod run;
+pub mod severity;
+mod space;
+mod space_naming;
+mod structures;
+mod summary;
+mod sums;
+mod superblocks;
+mod sweep;
+mod trees;
+mod usage;
+mod values;
+
+pub use check::{Options, Progress, check, check_image};
+pub use context::PASSES;
+pub use error::Error;
+pub use finding::Finding;
+pub use summary::Summary;
+pub use usage::{Usage, anonymous_bytes};

@@ -1,0 +1,368 @@
+//! The differences of extents and reverse map, free space, refcounts and roles, named: only asked when a proof failed.
+//!
+//! Extents and reverse map tell the same twice. Where they disagree, free space and refcounts decide which of them is
+//! right: they are compared with what the reverse map would be if it were right, and if the extent were. Only what
+//! remains then is told of free space and refcounts, so that one wrong record is one finding.
+
+use crate::context::{Check, Env, Group, locked};
+use crate::differences::{Differences, Side, Take, differences};
+use crate::extents::ExtentItem;
+use crate::finding::Finding;
+use crate::inodes::{JOB_CHUNKS, Scan};
+use crate::multiset::Key;
+use crate::observe::{ExtentPlace, Link, Observer};
+use crate::pool::Pool;
+use crate::problem::Problem;
+use crate::space_naming::{Patch, mismatches, name_group};
+use crate::trees::{Item, TreeName, walk};
+use core::ops::Range;
+use paxfs_format::geometry::BLOCK_BYTES;
+use paxfs_format::group::GroupTree;
+use paxfs_format::rmap::Rmap;
+
+/// An extent on one side, and where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Held {
+    item: ExtentItem,
+    place: ExtentPlace,
+    /// Wrong by itself, which has been told.
+    doubtful: bool,
+}
+
+/// Two records that mean the same extent, or one that has no partner.
+#[derive(Debug, Clone, Copy)]
+struct Pair {
+    file: Option<Held>,
+    rmap: Option<Held>,
+    /// Nothing is to be told of it.
+    silent: bool,
+    /// The reverse map is wrong.
+    blame_rmap: bool,
+}
+
+/// Hands extents on, and nothing else.
+struct Extents<'t> {
+    take: Take<'t, Held>,
+    key: Key,
+}
+
+impl Observer for Extents<'_> {
+    fn extent(&mut self, key: Key, item: ExtentItem, place: ExtentPlace) {
+        (self.take)(Side::Left, key.hash(&item), Held { item, place, doubtful: false });
+    }
+    fn doubtful_extent(&mut self, item: ExtentItem, place: ExtentPlace) {
+        (self.take)(Side::Left, self.key.hash(&item), Held { item, place, doubtful: true });
+    }
+    fn entry(&mut self, _key: Key, _link: &Link<'_>) {}
+    fn pointer(&mut self, _key: Key, _link: &Link<'_>) {}
+}
+
+/// Scans all inodes again for an observer, without marks and without findings.
+pub(crate) fn rescan<'c, O: Observer + Send>(
+    check: &'c Check<'c>,
+    pool: &Pool<'_>,
+    observer: impl Fn() -> O + Sync,
+) {
+    let jobs = jobs(check);
+    let scan = || Scan::new(Env::new(check, false), observer());
+    pool.run(
+        jobs.len(),
+        scan,
+        |scan, job| {
+            if let Some((group, from, to)) = jobs.get(job)
+                && let Some(group) = check.group(*group)
+            {
+                scan.chunks(group, *from, *to);
+            }
+            scan.env.findings.clear();
+            Vec::new()
+        },
+        &mut |_, _| (),
+    );
+    let large = locked(&check.large).clone();
+    for number in large {
+        crate::directories::large(check, pool, number, &scan, &mut |_, _| ());
+    }
+}
+
+/// The chunks of all groups, cut into jobs: group, first chunk, one past the last.
+pub(crate) fn jobs(check: &Check<'_>) -> Vec<(u32, usize, usize)> {
+    let mut jobs = Vec::new();
+    for group in &check.groups {
+        let chunks = group.index.get().map_or(0, |index| index.chunks.len());
+        let starts = (0..chunks).step_by(JOB_CHUNKS);
+        jobs.extend(starts.map(|from| (group.number, from, chunks.min(from.saturating_add(JOB_CHUNKS)))));
+    }
+    jobs
+}
+
+/// Walks the reverse maps of all groups.
+fn reverse_maps<'c>(check: &'c Check<'c>, take: Take<'_, Held>) {
+    for group in &check.groups {
+        let Some(header) = group.header else { continue };
+        let start = check.volume.geometry.group_start(group.number);
+        let name = TreeName::Group(GroupTree::Rmap, group.number);
+        let mut env = Env::new(check, false);
+        walk::<Rmap>(&mut env, name, header.root(GroupTree::Rmap), |_, item| {
+            let (at, record, doubtful) = match item {
+                Item::Sound(at, record) => (at, record, false),
+                Item::Doubtful(at, record) => (at, record, true),
+                Item::Lost => return,
+            };
+            if record.owner.is_inode() {
+                let item = ExtentItem::of_rmap(record, start);
+                take(Side::Right, check.key.hash(&item), Held { item, place: ExtentPlace::of(&at), doubtful });
+            }
+        });
+    }
+}
+
+/// Names everything that is wrong with space. `unchecked` is told what could not be.
+pub(crate) fn space<'c>(check: &'c Check<'c>, pool: &Pool<'_>, unchecked: &mut Vec<String>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut pairs = Vec::new();
+    let proofs = *locked(&check.proofs);
+    if check.rmap() && proofs.extents != proofs.rmap {
+        let found = differences(|take: Take<'_, Held>| {
+            rescan(check, pool, || Extents { take, key: check.key });
+            reverse_maps(check, take);
+        });
+        if found.cut {
+            unchecked.push("not all differences of extents and reverse map are listed".to_owned());
+        }
+        pairs = pair(found);
+        silence(check, &mut pairs);
+        judge(check, &mut pairs);
+        findings.extend(pairs.iter().filter(|pair| !pair.silent).filter_map(|pair| told(check, pair)));
+    }
+    let patch = patch(check, &pairs, |pair| pair.blame_rmap);
+    for group in &check.groups {
+        findings.extend(name_group(check, group, &patch, unchecked));
+    }
+    findings
+}
+
+/// Puts records together that mean the same extent.
+fn pair(found: Differences<Held>) -> Vec<Pair> {
+    let mut left: Vec<Option<Held>> = found.left.into_iter().map(Some).collect();
+    let mut right: Vec<Option<Held>> = found.right.into_iter().map(Some).collect();
+    left.sort_unstable_by_key(|held| held.map(|held| held.item));
+    right.sort_unstable_by_key(|held| held.map(|held| held.item));
+    let mut pairs = Vec::new();
+    // From the closest likeness to the loosest.
+    type Likeness = fn(&ExtentItem) -> (u64, u64, u64);
+    let likenesses: [Likeness; 5] = [
+        |item| (item.inode, item.offset, item.start),
+        |item| (item.inode, item.offset, 0),
+        |item| (item.inode, item.start, u64::MAX),
+        |item| (item.offset, item.start, item.length.into()),
+        |item| (item.inode, u64::from(item.length), item.end()),
+    ];
+    for likeness in likenesses {
+        join(&mut left, &mut right, likeness, &mut pairs);
+    }
+    pairs.extend(left.into_iter().flatten().map(|held| Pair::new(Some(held), None)));
+    pairs.extend(right.into_iter().flatten().map(|held| Pair::new(None, Some(held))));
+    pairs
+}
+
+fn join<K: Ord>(
+    left: &mut [Option<Held>],
+    right: &mut [Option<Held>],
+    likeness: impl Fn(&ExtentItem) -> K,
+    pairs: &mut Vec<Pair>,
+) {
+    let order = |list: &[Option<Held>]| {
+        let mut order: Vec<(K, usize)> =
+            list.iter().enumerate().filter_map(|(i, held)| Some((likeness(&held.as_ref()?.item), i))).collect();
+        order.sort_unstable();
+        order.into_iter()
+    };
+    let (mut one, mut other) = (order(left).peekable(), order(right).peekable());
+    while let (Some((a, i)), Some((b, j))) = (one.peek(), other.peek()) {
+        match a.cmp(b) {
+            core::cmp::Ordering::Less => drop(one.next()),
+            core::cmp::Ordering::Greater => drop(other.next()),
+            core::cmp::Ordering::Equal => {
+                let file = left.get_mut(*i).and_then(Option::take);
+                let rmap = right.get_mut(*j).and_then(Option::take);
+                pairs.push(Pair::new(file, rmap));
+                (one.next(), other.next());
+            }
+        }
+    }
+}
+
+impl Pair {
+    fn new(file: Option<Held>, rmap: Option<Held>) -> Self {
+        Pair { file, rmap, silent: false, blame_rmap: false }
+    }
+}
+
+/// What is not to be told, because it follows from what could not be read or has been told.
+fn silence(check: &Check<'_>, pairs: &mut [Pair]) {
+    let mut damaged = locked(&check.doubts.inodes).clone();
+    damaged.sort_unstable();
+    let mut lost_extents = locked(&check.doubts.extents).clone();
+    lost_extents.sort_unstable_by_key(|(inode, range)| (*inode, range.start));
+    let lost_rmap = locked(&check.doubts.rmap).clone();
+    for pair in pairs {
+        match (&pair.file, &pair.rmap) {
+            (Some(file), Some(rmap)) => {
+                pair.silent = file.doubtful || rmap.doubtful;
+                pair.blame_rmap = rmap.doubtful;
+            }
+            (Some(file), None) => {
+                let place = check.volume.geometry.locate(file.item.start);
+                let lost = place.is_none_or(|place| {
+                    let group = check.group(place.group);
+                    group.is_none_or(|group| group.header.is_none())
+                        || lost_rmap.iter().any(|(group, starts)| {
+                            *group == place.group && starts.contains(&u64::from(place.block))
+                        })
+                });
+                pair.silent = file.doubtful || lost;
+                pair.blame_rmap = lost;
+            }
+            (None, Some(rmap)) => {
+                let (inode, offset) = (rmap.item.inode, rmap.item.offset);
+                let first = lost_extents.partition_point(|(other, _)| *other < inode);
+                let of_inode = lost_extents.iter().skip(first).take_while(|(other, _)| *other == inode);
+                let lost = of_inode.clone().any(|(_, range)| range.contains(&offset));
+                pair.silent = rmap.doubtful || lost || check.is_unknown(inode, &damaged);
+                pair.blame_rmap = rmap.doubtful;
+            }
+            (None, None) => {}
+        }
+    }
+}
+
+/// Decides which side is wrong: the one without which free space and refcounts fit better. The reverse map, when they
+/// fit no worse with the extent.
+fn judge(check: &Check<'_>, pairs: &mut [Pair]) {
+    if pairs.iter().all(|pair| pair.silent) {
+        return;
+    }
+    let settled = |pair: &Pair| pair.silent && pair.blame_rmap;
+    let by_rmap = patch(check, pairs, settled);
+    let by_files = patch(check, pairs, |pair| settled(pair) || !pair.silent);
+    for group in &check.groups {
+        let blocks = |pair: &Pair| -> Vec<Range<u64>> {
+            let items = [pair.file, pair.rmap].into_iter().flatten().map(|held| held.item);
+            items.filter_map(|item| inside(check, group, &item)).collect()
+        };
+        if !pairs.iter().any(|pair| !pair.silent && !blocks(pair).is_empty()) {
+            continue;
+        }
+        let (with_rmap, with_files) = (mismatches(check, group, &by_rmap), mismatches(check, group, &by_files));
+        for pair in pairs.iter_mut().filter(|pair| !pair.silent) {
+            let ranges = blocks(pair);
+            if ranges.is_empty() {
+                continue;
+            }
+            let misfit = |list: &[Range<u64>]| ranges.iter().map(|range| overlap(list, range)).sum::<u64>();
+            let (rmap, files) = (misfit(&with_rmap), misfit(&with_files));
+            let lone_rmap = pair.file.is_none();
+            // A record without any extent stays unless something says that its blocks are not in use.
+            pair.blame_rmap |= if lone_rmap { files < rmap } else { files <= rmap };
+        }
+    }
+}
+
+/// The blocks of an extent that lie in a group, from the group's start.
+pub(crate) fn inside(check: &Check<'_>, group: &Group, item: &ExtentItem) -> Option<Range<u64>> {
+    let start = check.volume.geometry.group_start(group.number);
+    let end = start.saturating_add(check.volume.geometry.group_len(group.number));
+    let (from, to) = (item.start.max(start), item.end().min(end));
+    (from < to).then(|| from - start..to - start)
+}
+
+/// Blocks of a range that lie in a list of disjoint ranges, ascending.
+fn overlap(list: &[Range<u64>], range: &Range<u64>) -> u64 {
+    let first = list.partition_point(|other| other.end <= range.start);
+    let others = list.iter().skip(first).take_while(|other| other.start < range.end);
+    others.map(|other| other.end.min(range.end).saturating_sub(other.start.max(range.start))).sum()
+}
+
+/// What the reverse map would be with some pairs taken as the files have them.
+fn patch(check: &Check<'_>, pairs: &[Pair], by_file: impl Fn(&Pair) -> bool) -> Patch {
+    let mut patch = Patch::default();
+    for pair in pairs.iter().filter(|pair| by_file(pair)) {
+        if let Some(rmap) = pair.rmap.filter(|rmap| !rmap.doubtful) {
+            patch.remove(check, &rmap.item);
+        }
+        if let Some(file) = pair.file.filter(|file| !file.doubtful) {
+            patch.add(check, &file.item);
+        }
+    }
+    patch.sort();
+    patch
+}
+
+fn told(check: &Check<'_>, pair: &Pair) -> Option<Finding> {
+    let of_rmap = |held: &Held| {
+        let group = check.volume.geometry.locate(held.item.start).map_or(0, |place| place.group);
+        let ExtentPlace { leaf, index } = held.place;
+        format!("rmap[{group}].leaf[{leaf}].rec[{index}]")
+    };
+    let offset = |item: &ExtentItem| item.offset.saturating_mul(BLOCK_BYTES);
+    let missing = |item: &ExtentItem| {
+        // Where it would have to be: the group's tree as a whole.
+        check.volume.geometry.locate(item.start).map_or("rmap[0]".to_owned(), |place| {
+            format!("rmap[{}].root", place.group)
+        })
+    };
+    Some(match (&pair.file, &pair.rmap, pair.blame_rmap) {
+        (Some(file), Some(rmap), blame_rmap) => {
+            let (extent, record) = (file.place.of_extent(file.item.inode), of_rmap(rmap));
+            let field = differing(&file.item, &rmap.item);
+            if blame_rmap {
+                let (found, expected) = (rmap.item.to_string(), file.item.to_string());
+                let field = if field == "inode" { "owner" } else { field };
+                let at = format!("{record}.{field}");
+                Finding::new(at, Problem::RmapWrong { found, expected, extent })
+            } else {
+                let (found, expected) = (file.item.to_string(), rmap.item.to_string());
+                let at = if field == "inode" { extent } else { format!("{extent}.{field}") };
+                Finding::new(at, Problem::ExtentWrong { found, expected, rmap: record })
+            }
+            .of_file_at(file.item.inode, offset(&file.item))
+        }
+        (Some(file), None, blame_rmap) => {
+            let ExtentItem { inode, offset: at, start: block, length, .. } = file.item;
+            let (blocks, place) = (length.into(), file.place.of_extent(inode));
+            if blame_rmap {
+                Finding::new(missing(&file.item), Problem::RmapMissing { block, blocks, inode, offset: at })
+            } else {
+                Finding::new(place, Problem::ExtentExtra { block, blocks, inode, offset: at })
+            }
+            .of_file_at(inode, offset(&file.item))
+        }
+        (None, Some(rmap), blame_rmap) => {
+            let ExtentItem { inode, offset: at, start: block, length, .. } = rmap.item;
+            let blocks = length.into();
+            if blame_rmap || !check.is_used(inode) {
+                Finding::new(of_rmap(rmap), Problem::RmapExtra { block, blocks, inode, offset: at })
+            } else {
+                Finding::new(of_rmap(rmap), Problem::ExtentMissing { block, blocks, inode, offset: at })
+                    .of_file_at(inode, offset(&rmap.item))
+            }
+        }
+        (None, None, _) => return None,
+    })
+}
+
+/// The first field in which both differ.
+fn differing(one: &ExtentItem, other: &ExtentItem) -> &'static str {
+    if one.inode != other.inode {
+        "inode"
+    } else if one.offset != other.offset {
+        "offset"
+    } else if one.start != other.start {
+        "start"
+    } else if one.length != other.length {
+        "length"
+    } else {
+        "flags"
+    }
+}

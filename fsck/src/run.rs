@@ -1,0 +1,241 @@
+//! The tool: from arguments to an exit status.
+
+use crate::check::{Options, check};
+use crate::cli::{Cli, arguments};
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::finding::Finding;
+use crate::progress::Display;
+use crate::replay::{Pending, Replayed, mark_clean, pending, replay};
+use crate::report::Report;
+use crate::summary::Summary;
+use clap::Parser;
+use paxfs_format::chunk::CHUNK_INODES;
+use paxfs_format::device::{Access, Device};
+use paxfs_format::image::Image;
+use paxfs_format::volume::{Volume, find};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What the tool calls itself.
+const NAME: &str = "fsck.paxfs";
+
+/// Findings that marking the volume clean puts right.
+const PUT_RIGHT: [&str; 2] = ["PX-STATE-OPEN", "PX-STATE-ERRORS"];
+
+fn complain(message: impl core::fmt::Display) {
+    // Nobody is left to complain to when this fails.
+    let _ = writeln!(io::stderr(), "{NAME}: {message}");
+}
+
+/// Does what the arguments ask.
+pub fn run(raw: impl IntoIterator<Item = OsString>) -> Exit {
+    let cli = match Cli::try_parse_from(arguments(raw)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::USAGE } else { Exit::CLEAN };
+        }
+    };
+    if let Some(code) = &cli.explain {
+        return explain(&cli, code);
+    }
+    let Some(path) = &cli.device else { return Exit::USAGE };
+    if cli.yes || cli.undo.is_some() {
+        complain("this release checks, it does not repair yet: run it with -n, or with -p to replay the journal");
+        return Exit::OPERATIONAL;
+    }
+    let cancel = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&cancel)) {
+            complain(format_args!("cannot catch signal {signal}: {error}"));
+        }
+    }
+    let tool = Tool {
+        device_name: path.display().to_string(),
+        display: Display::new(cli.progress, cli.json, &path.display().to_string()),
+        cancel: &cancel,
+        cli: &cli,
+    };
+    let outcome = if cli.preen || cli.automatic { tool.preen(path) } else { tool.look(path) };
+    tool.display.finish();
+    match outcome {
+        Ok(exit) => exit,
+        Err(Error::Cancelled) => {
+            complain(Error::Cancelled);
+            Exit::CANCELLED
+        }
+        Err(error @ (Error::Device(_) | Error::Medium(_))) => {
+            complain(error);
+            Exit::OPERATIONAL
+        }
+        Err(error) => {
+            complain(format_args!("{}: {error}", path.display()));
+            Exit::OPERATIONAL
+        }
+    }
+}
+
+fn explain(cli: &Cli, asked: &str) -> Exit {
+    let mut report = Report::new(io::stdout().lock(), cli.json, false);
+    let mut known = false;
+    for code in Finding::CODES {
+        if asked == "all" || code.code.eq_ignore_ascii_case(asked) {
+            known = true;
+            if report.explain(code).is_err() {
+                return Exit::OPERATIONAL;
+            }
+        }
+    }
+    if known {
+        return Exit::CLEAN;
+    }
+    complain(format_args!("there is no code {asked}; --explain all lists them"));
+    Exit::USAGE
+}
+
+struct Tool<'t> {
+    device_name: String,
+    display: Display,
+    cancel: &'t AtomicBool,
+    cli: &'t Cli,
+}
+
+impl Tool<'_> {
+    /// Checks and changes nothing.
+    fn look(&self, path: &Path) -> Result<Exit, Error> {
+        let device = Device::open(path, Access::ReadOnly)?;
+        if let Ok(Some(user)) = Device::in_use(path) {
+            complain(format_args!(
+                "{}: in use: {user}; what is changed meanwhile may look like damage",
+                path.display()
+            ));
+        }
+        let summary = self.check(&device)?;
+        let exit = summary.exit();
+        self.summarize(&summary, exit);
+        Ok(exit)
+    }
+
+    /// Answers at once for a clean volume; else replays the journal, checks, and marks it clean if it is.
+    fn preen(&self, path: &Path) -> Result<Exit, Error> {
+        let mut device = Device::open(path, Access::Exclusive)?;
+        if self.cli.superblock.is_none() && !self.cli.force && let Some(line) = at_once(&device) {
+            if self.cli.json {
+                self.print(|| {
+                    let object = serde_json::json!({
+                        "schema": 1, "summary": self.device_name, "clean": true, "exit": 0, "checked": false,
+                    });
+                    println_lossy(&object.to_string());
+                });
+            } else {
+                self.print(|| println_lossy(&format!("{}: {line}", self.device_name)));
+            }
+            return Ok(Exit::CLEAN);
+        }
+        let mut exit = Exit::CLEAN;
+        if self.cli.superblock.is_none() {
+            let found = find(&device)?;
+            // What this release does not understand it does not write to.
+            if found.superblock.understood().is_ok()
+                && let Pending::Transactions = pending(&device, &found.superblock, &found.geometry)
+            {
+                let Replayed { transactions, blocks } = replay(&mut device)?;
+                exit |= Exit::CORRECTED;
+                if !self.cli.json {
+                    let words = format!("{}: replayed {transactions} transactions, {blocks} blocks", self.device_name);
+                    self.print(|| println_lossy(&words));
+                }
+            }
+        }
+        let summary = self.check(&device)?;
+        let left: u64 = summary.to_repair();
+        let put_right: u64 = PUT_RIGHT.iter().filter_map(|code| summary.codes.get(code)).sum();
+        if summary.refused {
+            exit |= Exit::OPERATIONAL;
+        } else if left > put_right {
+            exit |= Exit::UNCORRECTED;
+        } else if self.cli.superblock.is_none() {
+            mark_clean(&mut device)?;
+            if put_right > 0 {
+                exit |= Exit::CORRECTED;
+            }
+        }
+        self.summarize(&summary, exit);
+        if left > put_right && !summary.refused {
+            complain(format_args!(
+                "{}: damage that -p does not repair; run {NAME} -n for the list and repair it by hand",
+                self.device_name
+            ));
+        }
+        Ok(exit)
+    }
+
+    fn check(&self, device: &Device) -> Result<Summary, Error> {
+        let tell = |pass: u32, done: u64, of: u64| self.display.tell(pass, done, of);
+        let options = Options {
+            threads: None,
+            superblock_group: self.cli.superblock,
+            cancel: Some(self.cancel),
+            progress: Some(&tell),
+        };
+        let mut report = self.report();
+        let mut broken = None;
+        let summary = check(device, &options, &mut |finding| {
+            self.display.suspend(|| {
+                if let Err(error) = report.finding(&finding) {
+                    // Nobody reads: the status is still worth something.
+                    broken = Some(error);
+                }
+            });
+        });
+        let _ = report.flush();
+        if self.cancel.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
+        summary
+    }
+
+    fn report(&self) -> Report<io::BufWriter<io::Stdout>> {
+        let color = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Report::new(io::BufWriter::new(io::stdout()), self.cli.json, color)
+    }
+
+    fn print(&self, print: impl FnOnce()) {
+        self.display.suspend(print);
+    }
+
+    fn summarize(&self, summary: &Summary, exit: Exit) {
+        self.display.finish();
+        let mut report = self.report();
+        let (counts, costs) = (self.cli.verbose > 0, self.cli.timing > 0);
+        let _ = report.summary(&self.device_name, summary, exit, counts, costs).and_then(|()| report.flush());
+    }
+}
+
+fn println_lossy(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// What there is to say of a volume that was closed clean, from its headers alone; `None` when it has to be checked.
+fn at_once(device: &Device) -> Option<String> {
+    let found = find(device).ok()?;
+    let fine = found.primary_fault.is_none() && found.superblock.is_clean() && found.superblock.understood().is_ok();
+    if !fine || !matches!(pending(device, &found.superblock, &found.geometry), Pending::Nothing) {
+        return None;
+    }
+    let volume = Volume::new(Image::new(device), found.superblock, found.geometry);
+    let (mut used, mut slots, mut free) = (0u64, 0u64, 0u64);
+    for group in found.geometry.group_numbers() {
+        let header = volume.group(group).ok()?;
+        used = used.saturating_add(header.inodes_used.get());
+        slots = slots.saturating_add(header.inodes.records.get().saturating_mul(CHUNK_INODES.into()));
+        free = free.saturating_add(header.free_blocks.get());
+    }
+    let blocks = found.geometry.blocks;
+    Some(format!("clean, {used}/{slots} inodes, {}/{blocks} blocks", blocks.saturating_sub(free)))
+}

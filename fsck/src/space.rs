@@ -1,0 +1,262 @@
+//! Pass 2: the space of a group. Each tree is walked once; both sides of each comparison are summed up.
+
+use crate::context::{Check, Env, Group, SpaceProof, locked};
+use crate::extents::ExtentItem;
+use crate::finding::Finding;
+use crate::multiset::{Key, Multiset};
+use crate::problem::Problem;
+use crate::sweep::{Sweep, Swept};
+use crate::trees::{Gap, Item, TreeName, check_counts, tree, walk};
+use core::ops::Range;
+use paxfs_format::bad::Bad;
+use paxfs_format::free::Free;
+use paxfs_format::geometry::{BLOCK_BYTES, HEAD_BLOCKS};
+use paxfs_format::group::GroupTree;
+use paxfs_format::record::Record;
+use paxfs_format::refcount::Refcount;
+use paxfs_format::rmap::{Owner, Rmap};
+use zerocopy::{Immutable, IntoBytes};
+
+/// A run of blocks of a group with a number: what free, refcount and role records are compared as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, IntoBytes, Immutable)]
+#[repr(C)]
+pub(crate) struct Run {
+    pub start: u64,
+    pub end: u64,
+    /// Owners of a shared run, the owner of a role; 0 for free ones.
+    pub what: u64,
+}
+
+impl Run {
+    pub fn of<R: Record>(record: &R, what: u64) -> Self {
+        Run { start: record.key().start, end: record.end(), what }
+    }
+
+    pub fn blocks(&self) -> u64 {
+        self.end.saturating_sub(self.start)
+    }
+
+    pub fn range(&self) -> Range<u64> {
+        self.start..self.end
+    }
+}
+
+/// Sums up what a sweep gives.
+struct Sums {
+    key: Key,
+    free: Multiset,
+    shared: Multiset,
+    roles: Multiset,
+    reflink: bool,
+    alarm: bool,
+}
+
+impl Swept for Sums {
+    fn free(&mut self, start: u64, end: u64) {
+        self.free.add(self.key.hash(&Run { start, end, what: 0 }));
+    }
+    fn shared(&mut self, start: u64, end: u64, count: u64) {
+        self.shared.add(self.key.hash(&Run { start, end, what: count }));
+    }
+    fn role(&mut self, start: u64, end: u64, owner: Owner) {
+        self.roles.add(self.key.hash(&Run { start, end, what: owner.get() }));
+    }
+    fn crossed(&mut self, _start: u64, _end: u64, _inode: u64) {
+        self.alarm = true;
+    }
+    fn unwritten(&mut self, _start: u64, _end: u64, _inode: u64, _count: u64) {
+        self.alarm = true;
+    }
+    fn twice(&mut self, _start: u64, _end: u64, _inode: u64, _other: u64) {
+        self.alarm |= !self.reflink;
+    }
+}
+
+/// The runs of metadata that a group must have, in order.
+pub(crate) fn expected_roles(check: &Check<'_>, group: &Group) -> Vec<Run> {
+    let geometry = &check.volume.geometry;
+    let number = group.number;
+    let start = geometry.group_start(number);
+    let inside = |range: Range<u64>| range.start.saturating_sub(start)..range.end.saturating_sub(start);
+    let mut roles = vec![Run { start: 0, end: HEAD_BLOCKS, what: Owner::HEAD.get() }];
+    let table = inside(geometry.table(number));
+    if !table.is_empty() {
+        roles.push(Run { start: table.start, end: table.end, what: Owner::CHECKSUMS.get() });
+    }
+    if number == 0 {
+        let journal = inside(geometry.journal());
+        roles.push(Run { start: journal.start, end: journal.end, what: Owner::JOURNAL.get() });
+    }
+    let clusters = group.index.get().map(|index| index.clusters.as_slice()).unwrap_or_default();
+    for cluster in clusters {
+        let start = u64::from(cluster.start);
+        let end = start.saturating_add(geometry.cluster_blocks);
+        match roles.last_mut() {
+            Some(last) if last.what == Owner::CLUSTER.get() && last.end == start => last.end = end,
+            _ => roles.push(Run { start, end, what: Owner::CLUSTER.get() }),
+        }
+    }
+    roles
+}
+
+/// Walks one of a group's trees of space.
+pub(crate) fn check(env: &mut Env<'_>, group: &Group, which: GroupTree) {
+    match which {
+        GroupTree::Free => free(env, group),
+        GroupTree::Refcount => refcount(env, group),
+        GroupTree::Rmap => rmap(env, group),
+        GroupTree::Bad => bad(env, group),
+        GroupTree::Inodes | GroupTree::Clusters => {}
+    }
+}
+
+fn with_proof(group: &Group, change: impl FnOnce(&mut SpaceProof)) {
+    change(&mut locked(&group.space));
+}
+
+fn free(env: &mut Env<'_>, group: &Group) {
+    let Some(header) = group.header else { return };
+    let (key, mut sum, mut blocks) = (env.check.key, Multiset::default(), 0u64);
+    let (name, root) = (TreeName::Group(GroupTree::Free, group.number), header.root(GroupTree::Free));
+    let outcome = walk::<Free>(env, name, root, |_, item| {
+        if let Item::Sound(_, record) = item {
+            sum.add(key.hash(&Run::of(record, 0)));
+            blocks = blocks.saturating_add(record.length.get().into());
+        }
+    });
+    check_counts(env, name, root, &outcome);
+    with_proof(group, |proof| {
+        (proof.free_tree, proof.free_blocks) = (sum, blocks);
+        proof.doubtful |= !outcome.walked.complete;
+    });
+}
+
+fn refcount(env: &mut Env<'_>, group: &Group) {
+    let Some(header) = group.header.filter(|_| env.check.reflink()) else { return };
+    let (key, mut sum) = (env.check.key, Multiset::default());
+    let (name, root) = (TreeName::Group(GroupTree::Refcount, group.number), header.root(GroupTree::Refcount));
+    let outcome = walk::<Refcount>(env, name, root, |_, item| {
+        if let Item::Sound(_, record) = item {
+            sum.add(key.hash(&Run::of(record, record.count.get().into())));
+        }
+    });
+    check_counts(env, name, root, &outcome);
+    with_proof(group, |proof| {
+        proof.refcount_tree = sum;
+        proof.doubtful |= !outcome.walked.complete;
+    });
+}
+
+fn rmap(env: &mut Env<'_>, group: &Group) {
+    let Some(header) = group.header.filter(|_| env.check.rmap()) else { return };
+    let (key, number) = (env.check.key, group.number);
+    let start = env.check.volume.geometry.group_start(number);
+    let (name, root) = (TreeName::Group(GroupTree::Rmap, number), header.root(GroupTree::Rmap));
+    let sums = Sums {
+        key,
+        free: Multiset::default(),
+        shared: Multiset::default(),
+        roles: Multiset::default(),
+        reflink: env.check.reflink(),
+        alarm: false,
+    };
+    let (mut sweep, mut owned) = (Sweep::new(sums), Multiset::default());
+    let mut gap = StartGap::default();
+    let outcome = walk::<Rmap>(env, name, root, |env, item| match item {
+        Item::Sound(_, record) => {
+            if let Some(missing) = gap.seen(record) {
+                env.check.doubts.note(&env.check.doubts.rmap, (number, missing));
+            }
+            if record.owner.is_inode() {
+                owned.add(key.hash(&ExtentItem::of_rmap(record, start)));
+            }
+            sweep.record(record);
+        }
+        Item::Doubtful(..) => {}
+        Item::Lost => gap.lost = true,
+    });
+    if gap.lost {
+        env.check.doubts.note(&env.check.doubts.rmap, (number, gap.last..u64::MAX));
+    }
+    check_counts(env, name, root, &outcome);
+    let sums = sweep.finish(env.check.volume.geometry.group_len(number));
+    let mut expected = Multiset::default();
+    expected_roles(env.check, group).iter().for_each(|role| expected.add(key.hash(role)));
+    with_proof(group, |proof| {
+        (proof.free_swept, proof.refcount_swept) = (sums.free, sums.shared);
+        (proof.roles_found, proof.roles_expected) = (sums.roles, expected);
+        proof.alarm |= sums.alarm;
+        proof.doubtful |= !outcome.walked.complete;
+    });
+    locked(&env.check.proofs).rmap.merge(&owned);
+}
+
+/// The starts between which records of the reverse map are missing: its records overlap, so ends tell nothing.
+#[derive(Debug, Default)]
+struct StartGap {
+    last: u64,
+    lost: bool,
+}
+
+impl StartGap {
+    fn seen(&mut self, record: &Rmap) -> Option<Range<u64>> {
+        let start = u64::from(record.start.get());
+        let missing = core::mem::take(&mut self.lost).then_some(self.last..start.saturating_add(1));
+        self.last = start;
+        missing
+    }
+}
+
+/// Ranges whose medium has failed, with the files that are hit.
+fn bad(env: &mut Env<'_>, group: &Group) {
+    let Some(header) = group.header else { return };
+    let number = group.number;
+    let geometry = env.check.volume.geometry;
+    let (name, root) = (TreeName::Group(GroupTree::Bad, number), header.root(GroupTree::Bad));
+    let outcome = walk::<Bad>(env, name, root, |env, item| {
+        let Item::Sound(at, record) = item else { return };
+        let (block, blocks) = (geometry.volume_block(number, record.start.get()), u64::from(record.length.get()));
+        let finding = Finding::new(format!("{name}.{at}"), Problem::BadFree { block, blocks });
+        let finding = with_owners(env, group, record.key().start..record.end(), finding);
+        env.findings.push(match finding.files.first.is_empty() {
+            true => finding,
+            false => Finding { problem: Problem::BadOwned { block, blocks }, ..finding },
+        });
+    });
+    check_counts(env, name, root, &outcome);
+}
+
+/// How many owners a finding about blocks names.
+const OWNERS_NAMED: usize = 8;
+/// How many owners are counted at most.
+const OWNERS_COUNTED: usize = 10_000;
+
+/// A finding about blocks of a group, with the files that own them by the reverse map.
+pub(crate) fn with_owners(env: &Env<'_>, group: &Group, blocks: Range<u64>, mut finding: Finding) -> Finding {
+    let Some(header) = group.header.filter(|_| env.check.rmap()) else { return finding };
+    let name = TreeName::Group(GroupTree::Rmap, group.number);
+    let rmap = tree::<Rmap>(env.check, name, header.root(GroupTree::Rmap));
+    let records = rmap.overlapping(&env.check.volume.blocks, blocks.clone()).flatten().map(|at| at.record);
+    let data = records.filter(|record| record.owner.is_inode() && record.check(&rmap.space).is_ok());
+    for record in data.take(OWNERS_COUNTED) {
+        if finding.files.first.len() < OWNERS_NAMED {
+            let skipped = blocks.start.saturating_sub(record.key().start);
+            let offset = record.offset.get().saturating_add(skipped).saturating_mul(BLOCK_BYTES);
+            finding = finding.of_file_at(record.owner.get(), offset);
+        } else {
+            finding.files.more = finding.files.more.saturating_add(1);
+        }
+    }
+    finding
+}
+
+/// For trees whose records do not overlap: the missing positions, noted for an inode's extents.
+pub(crate) fn note_extents_gap(env: &Env<'_>, gap: &mut Gap, inode: u64, record: Option<(u64, u64)>) {
+    let missing = match record {
+        Some((start, end)) => gap.seen(start, end),
+        None => gap.finish(),
+    };
+    if let Some(missing) = missing {
+        env.check.doubts.note(&env.check.doubts.extents, (inode, missing));
+    }
+}

@@ -1,0 +1,191 @@
+//! Pass 5: checksums of data. Each block is read once, however many share it.
+
+use crate::context::{Env, Group};
+use crate::finding::Finding;
+use crate::problem::Problem;
+use crate::space::with_owners;
+use crate::trees::{TreeName, tree};
+use core::ops::Range;
+use paxfs_format::blocks::Blocks;
+use paxfs_format::geometry::BLOCK_BYTES;
+use paxfs_format::group::GroupTree;
+use paxfs_format::inode::InodeFlags;
+use paxfs_format::record::Record;
+use paxfs_format::rmap::Rmap;
+use paxfs_format::sums::{SUMS_PER_BLOCK, Sum, SumState};
+use zerocopy::FromBytes;
+
+/// Blocks of a group that are one job: 64 MiB.
+pub(crate) const WINDOW: u64 = 16384;
+
+/// What owns a block, as far as checksums care.
+const SUMMED: u8 = 1;
+const UNSUMMED: u8 = 2;
+
+/// A run of blocks that have the same problem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Missing,
+    Stray,
+    Open,
+    Medium,
+}
+
+/// Checks the checksums of a window of a group. `owners_known` says that the reverse map is to be believed.
+pub(crate) fn check(env: &mut Env<'_>, group: &Group, window: Range<u64>, owners_known: bool) {
+    let geometry = env.check.volume.geometry;
+    let start = geometry.group_start(group.number);
+    let owners = if owners_known { owners(env, group, &window) } else { Vec::new() };
+    let mut runs = Runs { run: None, done: Vec::new() };
+    let mut from = window.start;
+    while from < window.end {
+        // One block of the table at a time.
+        let to = window.end.min((from / SUMS_PER_BLOCK + 1) * SUMS_PER_BLOCK);
+        let part = |block: u64| usize::try_from(block.saturating_sub(window.start)).unwrap_or(usize::MAX);
+        let own = owners.get(part(from)..part(to)).unwrap_or_default();
+        table_block(env, group, start, from..to, own, owners_known, &mut runs);
+        from = to;
+    }
+    for (what, range) in runs.finish() {
+        let (block, blocks) = (start.saturating_add(range.start), range.end.saturating_sub(range.start));
+        let (at, problem) = match what {
+            What::Missing => (format!("sum[{block}].state"), Problem::SumMissing { block, blocks }),
+            What::Stray => (format!("sum[{block}].state"), Problem::SumStray { block, blocks }),
+            What::Open => (format!("sum[{block}].state"), Problem::SumOpen { block, blocks }),
+            What::Medium => (format!("block[{block}]"), Problem::Medium { block, blocks }),
+        };
+        let finding = with_owners(env, group, range, Finding::new(at, problem));
+        env.findings.push(finding);
+    }
+}
+
+/// Runs of neighbouring blocks with the same problem.
+struct Runs {
+    run: Option<(What, Range<u64>)>,
+    done: Vec<(What, Range<u64>)>,
+}
+
+impl Runs {
+    fn add(&mut self, what: What, block: u64) {
+        match &mut self.run {
+            Some((last, range)) if *last == what && range.end == block => range.end = block.saturating_add(1),
+            _ => {
+                self.done.extend(self.run.take());
+                self.run = Some((what, block..block.saturating_add(1)));
+            }
+        }
+    }
+
+    fn finish(mut self) -> Vec<(What, Range<u64>)> {
+        self.done.extend(self.run.take());
+        self.done
+    }
+}
+
+/// What owns each block of a window.
+fn owners(env: &Env<'_>, group: &Group, window: &Range<u64>) -> Vec<u8> {
+    let check = env.check;
+    let length = usize::try_from(window.end.saturating_sub(window.start)).unwrap_or(0);
+    let mut owners = vec![0u8; length];
+    let Some(header) = group.header else { return owners };
+    let name = TreeName::Group(GroupTree::Rmap, group.number);
+    let rmap = tree::<Rmap>(check, name, header.root(GroupTree::Rmap));
+    let mut last = (0, 0);
+    for at in rmap.overlapping(&check.volume.blocks, window.clone()).flatten() {
+        let record = at.record;
+        if !record.owner.is_inode() || record.flags.is_unwritten() {
+            continue;
+        }
+        let owner = record.owner.get();
+        if last.0 != owner {
+            let inode = check.volume.inode_unverified(owner);
+            let unsummed = inode.is_ok_and(|inode| inode.flags.get() & InodeFlags::NOCSUM != 0);
+            last = (owner, if unsummed { UNSUMMED } else { SUMMED });
+        }
+        let part = |block: u64| {
+            usize::try_from(block.clamp(window.start, window.end).saturating_sub(window.start)).unwrap_or(usize::MAX)
+        };
+        let range = part(record.key().start)..part(record.end());
+        owners.get_mut(range).unwrap_or_default().iter_mut().for_each(|owner| *owner |= last.1);
+    }
+    owners
+}
+
+fn table_block(
+    env: &mut Env<'_>,
+    group: &Group,
+    start: u64,
+    range: Range<u64>,
+    owners: &[u8],
+    owners_known: bool,
+    runs: &mut Runs,
+) {
+    let volume = env.check.volume;
+    let table = volume.geometry.table(group.number).start.saturating_add(range.start / SUMS_PER_BLOCK);
+    let is_hole = volume.blocks.next_data(table).is_none_or(|next| next > table);
+    if is_hole && owners.iter().all(|owner| owner & SUMMED == 0) {
+        return;
+    }
+    env.read = env.read.saturating_add(BLOCK_BYTES);
+    let Ok(bytes) = volume.blocks.block(table) else { return };
+    let Ok(sums) = <[Sum]>::ref_from_bytes(bytes) else { return };
+    if volume.blocks.failed(table) {
+        let problem = Problem::Medium { block: table, blocks: 1 };
+        return env.find(format!("block[{table}]"), problem);
+    }
+    let first = usize::try_from(range.start % SUMS_PER_BLOCK).unwrap_or(0);
+    for (offset, (inside, sum)) in range.zip(sums.iter().skip(first)).enumerate() {
+        let owner = owners.get(offset).copied().unwrap_or(0);
+        one(env, group, start, inside, sum, owner, owners_known, runs);
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "a checksum is judged by all of these")]
+fn one(
+    env: &mut Env<'_>,
+    group: &Group,
+    start: u64,
+    inside: u64,
+    sum: &Sum,
+    owner: u8,
+    owners_known: bool,
+    runs: &mut Runs,
+) {
+    let block = start.saturating_add(inside);
+    let (state, crc) = (sum.state, sum.crc.get());
+    let known = [SumState::NONE, SumState::SEALED, SumState::OPEN].contains(&state);
+    if !known || (state != SumState::SEALED && crc != 0) {
+        let field = if known { "crc" } else { "state" };
+        let problem = Problem::SumState { block, state: state.get().into(), crc: crc.into() };
+        let finding = Finding::new(format!("sum[{block}].{field}"), problem);
+        let finding = with_owners(env, group, inside..inside.saturating_add(1), finding);
+        return env.findings.push(finding);
+    }
+    if state == SumState::NONE {
+        if owner == SUMMED {
+            runs.add(What::Missing, inside);
+        }
+        return;
+    }
+    if owners_known && owner & SUMMED == 0 {
+        return runs.add(What::Stray, inside);
+    }
+    if state == SumState::OPEN {
+        return runs.add(What::Open, inside);
+    }
+    env.read = env.read.saturating_add(BLOCK_BYTES);
+    let volume = env.check.volume;
+    let Ok(bytes) = volume.blocks.block(block) else { return };
+    let computed = crc32c::crc32c(bytes);
+    if computed == crc {
+        return;
+    }
+    if volume.blocks.failed(block) {
+        return runs.add(What::Medium, inside);
+    }
+    let problem = Problem::SumMismatch { block, stored: crc.into(), computed: computed.into() };
+    let finding = Finding::new(format!("sum[{block}].crc"), problem);
+    let finding = with_owners(env, group, inside..inside.saturating_add(1), finding);
+    env.findings.push(finding);
+}
+

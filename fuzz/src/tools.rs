@@ -1,0 +1,53 @@
+//! What is asked of the tools about a device: everything that only reads.
+
+use crate::draw::Draw;
+use clap::Parser;
+use paxfs_dbg::cli::Line;
+use paxfs_dbg::commands;
+use paxfs_dbg::session::Session;
+use paxfs_format::device::Device;
+
+/// Commands of dbg that need no argument to find anything.
+const COMMANDS: [&str; 12] = [
+    "sb", "sb 1", "group", "journal", "freesp", "huge", "sharing", "space", "ls -l /", "tree rmap 0", "tree refcount 1", "show sb",
+];
+/// Commands of dbg with a number, which is chosen.
+const WITH_NUMBER: [&str; 6] = ["block", "inode", "owner", "path", "extents", "ls"];
+
+/// Checks the device, and asks dbg two things that follow from `data`.
+pub fn ask_all(device: Device, data: &[u8]) {
+    check(&device);
+    let blocks = device.len() / 4096;
+    let mut hash = data.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    hash ^= hash >> 32;
+    let bytes = hash.to_le_bytes();
+    let mut draw = Draw::new(&bytes);
+    let Ok(mut session) = Session::on(device) else { return };
+    if let Some(line) = draw.pick(&COMMANDS) {
+        ask(&mut session, line);
+    }
+    let number = draw.below(blocks);
+    match draw.pick(&WITH_NUMBER) {
+        Some(&"inode") => ask(&mut session, &format!("inode {}", number * 8)),
+        Some(&"owner") => ask(&mut session, &format!("owner {number}..{blocks}")),
+        Some(command) => ask(&mut session, &format!("{command} {number}")),
+        None => (),
+    }
+}
+
+/// One line of dbg's prompt. What it says does not matter here, that it ends does.
+pub fn ask(session: &mut Session, line: &str) {
+    let words = line.split(' ');
+    let Ok(line) = Line::try_parse_from(words) else { return };
+    let format = line.format.chosen();
+    if let Ok(output) = commands::run(session, &line.command, format) {
+        let _ = output.print(format);
+    }
+}
+
+/// Everything that fsck finds, each as a line.
+pub fn check(_device: &Device) -> Vec<String> {
+    Vec::new()
+}

@@ -1,0 +1,90 @@
+//! Tasks of the project that cargo has no command for: `cargo xtask TASK`.
+//!
+//! * What users get: [`man`], [`completions`], put together by [`dist`] for [`install`] and [`deb`].
+//! * What the tools do: [`demo`] shows it, [`accept`] and [`verify`] prove it on real files, [`peers`] measures it side by side with
+//!   other file systems' tools.
+//! * What they withstand: [`fuzz`].
+//! * Underneath: [`tools`] (which tools there are), [`cargo`] (building them), [`toolbox`] (having them under the names
+//!   that users type), [`shell`] (commands shown with what they print).
+//!
+//! Nothing of the format is known here: all that is said of a volume comes from the tools, by their command line.
+
+mod accept;
+mod cargo;
+mod completions;
+mod deb;
+mod demo;
+mod dist;
+mod fuzz;
+mod install;
+mod man;
+mod page;
+mod peers;
+mod shell;
+mod toolbox;
+mod tools;
+mod verify;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Tasks of the project
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Show the main job from end to end: make an image, check it, damage it, ask who owns a block
+    Demo(demo::Arguments),
+    /// Prove it on real files: into a volume, out again, and every answer about it held against them
+    Accept(accept::Arguments),
+    /// Hold what `owner` says of a volume against the directory that it was made of
+    VerifyBlocks(verify::Arguments),
+    /// Measure paxfs side by side with xfsprogs, e2fsprogs and btrfs-progs
+    Peers(peers::Arguments),
+    /// Fuzz a target, or all, for a time
+    Fuzz(fuzz::Arguments),
+    /// Damage small volumes, a field or some bytes each time, and have them checked
+    Damage(fuzz::DamageArguments),
+    /// One process of a campaign
+    #[command(hide = true)]
+    FuzzWorker(fuzz::worker::Arguments),
+    /// Write the man pages
+    Man(man::Arguments),
+    /// Write the completions of bash, zsh and fish
+    Completions(completions::Arguments),
+    /// Lay out everything as it is installed, in a directory
+    Dist(dist::Arguments),
+    /// Build and install the tools under their dotted names, with man pages and completions
+    Install(install::Arguments),
+    /// Build the Debian package (needs cargo-deb)
+    Deb(deb::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
+        Task::Demo(arguments) => demo::run(&arguments),
+        Task::Accept(arguments) => accept::run(&arguments),
+        Task::VerifyBlocks(arguments) => verify::run(&arguments),
+        Task::Peers(arguments) => peers::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::Damage(arguments) => fuzz::damage(&arguments),
+        Task::FuzzWorker(arguments) => fuzz::worker::run(&arguments),
+        Task::Man(arguments) => man::run(&arguments),
+        Task::Completions(arguments) => completions::run(&arguments),
+        Task::Dist(arguments) => dist::run(&arguments),
+        Task::Install(arguments) => install::run(&arguments),
+        Task::Deb(arguments) => deb::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! One tool's page of the manual.
+//!
+//! Name, synopsis, description and options come from clap_mangen. Commands, which it would put on pages of their own,
+//! follow in the same page; and the paragraphs of the tool's closing help that begin with a heading (`Exit status: …`)
+//! become sections.
+
+use crate::tools::Tool;
+use anyhow::Result;
+use clap::{Arg, Command};
+use clap_mangen::Man;
+use roff::{Inline, Roff, bold, italic, roman};
+
+/// The page in roff.
+pub fn render(tool: &Tool) -> Result<Vec<u8>> {
+    let mut command = (tool.command)();
+    command.build();
+    let release = format!("paxfs {}", env!("CARGO_PKG_VERSION"));
+    // A date would differ from build to build; without any, what follows would take its place.
+    let man = Man::new(command.clone()).section("8").date(" ").source(release).manual("System administration");
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    let mut rest = Roff::new();
+    commands(&mut rest, tool, &command);
+    closing(&mut rest, &command);
+    see_also(&mut rest, tool);
+    rest.to_writer(&mut page)?;
+    Ok(page)
+}
+
+/// What can follow the options, each with its own.
+fn commands(roff: &mut Roff, tool: &Tool, command: &Command) {
+    let mut shown = command.get_subcommands().filter(|command| !command.is_hide_set()).peekable();
+    if shown.peek().is_none() {
+        return;
+    }
+    roff.control("SH", ["COMMANDS"]);
+    for command in shown {
+        roff.control("SS", [command.get_name()]);
+        roff.text([bold(format!("{} DEVICE {}", tool.name, command.get_name())), roman(usage(command))]);
+        if let Some(about) = command.get_long_about().or_else(|| command.get_about()) {
+            roff.control("PP", []);
+            prose(roff, &about.to_string());
+        }
+        // Those of the tool itself were listed above.
+        let own = |argument: &&Arg| !argument.is_global_set() && !argument.is_hide_set() && argument.get_id() != "help";
+        for argument in command.get_arguments().filter(own) {
+            entry(roff, argument);
+        }
+        if let Some(after) = command.get_after_long_help().or_else(|| command.get_after_help()) {
+            roff.control("PP", []);
+            verbatim(roff, &after.to_string());
+        }
+    }
+}
+
+/// The arguments of a command, in short.
+fn usage(command: &Command) -> String {
+    let options = command.get_arguments().any(|a| !a.is_positional() && !a.is_global_set() && a.get_id() != "help");
+    let mut text = String::from(if options { " [OPTIONS]" } else { "" });
+    for argument in command.get_positionals() {
+        let more = if argument.get_num_args().is_some_and(|count| count.max_values() > 1) { "…" } else { "" };
+        let name = value_names(argument);
+        text += &if argument.is_required_set() { format!(" {name}{more}") } else { format!(" [{name}{more}]") };
+    }
+    text
+}
+
+/// One argument and what it means.
+fn entry(roff: &mut Roff, argument: &Arg) {
+    let mut head: Vec<Inline> = Vec::new();
+    let short = argument.get_short().map(|short| format!("-{short}"));
+    let long = argument.get_long().map(|long| format!("--{long}"));
+    let names: Vec<String> = short.into_iter().chain(long).collect();
+    if !names.is_empty() {
+        head.push(bold(names.join(", ")));
+    }
+    if argument.is_positional() || argument.get_action().takes_values() {
+        if !names.is_empty() {
+            head.push(roman(" "));
+        }
+        head.push(italic(value_names(argument)));
+    }
+    roff.control("TP", []);
+    roff.text(head);
+    let help = argument.get_long_help().or_else(|| argument.get_help());
+    roff.text([roman(help.map(ToString::to_string).unwrap_or_default())]);
+}
+
+fn value_names(argument: &Arg) -> String {
+    let names = argument.get_value_names().unwrap_or_default();
+    if names.is_empty() {
+        return argument.get_id().as_str().to_uppercase();
+    }
+    names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" ")
+}
+
+/// The paragraphs of the closing help, each that begins with a heading as a section.
+fn closing(roff: &mut Roff, command: &Command) {
+    let Some(help) = command.get_after_long_help().or_else(|| command.get_after_help()) else { return };
+    for paragraph in help.to_string().trim().split("\n\n") {
+        match heading(paragraph) {
+            Some((heading, text)) => {
+                roff.control("SH", [heading.to_uppercase().as_str()]);
+                verbatim(roff, text);
+            }
+            None => {
+                roff.control("PP", []);
+                verbatim(roff, paragraph);
+            }
+        }
+    }
+}
+
+/// `Exit status: …` is a heading and what follows it.
+fn heading(paragraph: &str) -> Option<(&str, &str)> {
+    let (heading, text) = paragraph.split_once(':')?;
+    let words = heading.starts_with(char::is_uppercase) && heading.chars().all(|c| c.is_alphabetic() || c == ' ');
+    let text = text.strip_prefix([' ', '\n']).unwrap_or(text);
+    words.then_some((heading, text)).filter(|_| heading.len() <= 20)
+}
+
+/// Text to be filled into lines, in paragraphs.
+fn prose(roff: &mut Roff, text: &str) {
+    for line in text.lines() {
+        match line.trim() {
+            "" => roff.control("PP", []),
+            line => roff.text([roman(line)]),
+        };
+    }
+}
+
+/// Text of several lines as they are, and a single line filled.
+fn verbatim(roff: &mut Roff, text: &str) {
+    if text.lines().count() <= 1 {
+        prose(roff, text);
+        return;
+    }
+    let indent = text.lines().filter(|line| !line.is_empty()).map(|line| line.len() - line.trim_start().len()).min();
+    roff.control("nf", []);
+    for line in text.lines() {
+        roff.text([roman(line.get(indent.unwrap_or(0)..).unwrap_or_default())]);
+    }
+    roff.control("fi", []);
+}
+
+fn see_also(roff: &mut Roff, tool: &Tool) {
+    roff.control("SH", ["SEE ALSO"]);
+    let mut line = Vec::new();
+    for (i, page) in tool.see_also.iter().enumerate() {
+        line.push(roman(if i == 0 { "" } else { ", " }));
+        line.push(bold(*page));
+        line.push(roman("(8)"));
+    }
+    roff.text(line);
+}

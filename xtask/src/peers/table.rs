@@ -1,0 +1,96 @@
+//! What was measured, as a table in Markdown, and its place in the README.
+
+use crate::peers::contest::{Measured, median};
+use anyhow::{Context, Result};
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// One kind of work.
+#[derive(Debug)]
+pub struct Row {
+    /// What was to be done.
+    pub work: String,
+    /// Who did it; paxfs first.
+    pub measured: Vec<Measured>,
+    /// Who did not, and why.
+    pub skipped: Vec<String>,
+}
+
+const HEAD: &str = "| work | tool | median (min – max) | times as long as paxfs | anonymous memory | resident | on the medium |
+|---|---|--:|--:|--:|--:|--:|
+";
+
+/// The table, what was skipped below it.
+pub fn render(rows: &[Row]) -> Result<String> {
+    let mut text = String::from(HEAD);
+    for row in rows {
+        let mut work = row.work.as_str();
+        for measured in &row.measured {
+            write!(text, "| {work} ")?;
+            work = "";
+            line(&mut text, measured, row.measured.first())?;
+        }
+    }
+    let skipped: Vec<String> =
+        rows.iter().flat_map(|row| row.skipped.iter().map(|why| format!("* {}: {why}", row.work))).collect();
+    if !skipped.is_empty() {
+        write!(text, "\nNot measured:\n\n{}\n", skipped.join("\n"))?;
+    }
+    Ok(text)
+}
+
+fn line(text: &mut String, measured: &Measured, ours: Option<&Measured>) -> Result<()> {
+    let walls = measured.walls();
+    let (first, last) = (walls.first().copied().unwrap_or_default(), walls.last().copied().unwrap_or_default());
+    let middle = median(&walls).unwrap_or_default();
+    write!(text, "| {} | {} ({} – {}) ", measured.name, time(middle), time(first), time(last))?;
+    match ours.filter(|ours| ours.name != measured.name) {
+        Some(ours) => {
+            let ratios = measured.ratios(ours);
+            let (first, last) = (ratios.first().copied().unwrap_or(0.0), ratios.last().copied().unwrap_or(0.0));
+            let middle = median(&ratios).unwrap_or(0.0);
+            write!(text, "| {} ({} – {}) ", ratio(middle), ratio(first), ratio(last))?;
+        }
+        None => write!(text, "| 1 ")?,
+    }
+    let allocated = measured.allocated.map_or_else(|| "–".to_owned(), size);
+    writeln!(text, "| {} | {} | {allocated} |", size(measured.anonymous), size(measured.resident()))?;
+    Ok(())
+}
+
+fn ratio(ratio: f64) -> String {
+    if ratio < 10.0 { format!("{ratio:.2}") } else { format!("{ratio:.0}") }
+}
+
+fn time(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    match seconds {
+        ..0.01 => format!("{:.2} ms", seconds * 1e3),
+        0.01..1.0 => format!("{:.0} ms", seconds * 1e3),
+        _ => format!("{seconds:.2} s"),
+    }
+}
+
+/// Bytes as a person reads them.
+pub fn size(bytes: u64) -> String {
+    let (kib, mib) = (bytes / 1024, bytes / (1024 * 1024));
+    match mib {
+        0 => format!("{kib} KiB"),
+        1..10 => format!("{mib}.{} MiB", (kib % 1024) * 10 / 1024),
+        10..10240 => format!("{mib} MiB"),
+        _ => format!("{} GiB", mib / 1024),
+    }
+}
+
+/// Puts text between the markers of a file: `<!-- peers -->` and `<!-- end peers -->`.
+pub fn put(path: &Path, text: &str) -> Result<()> {
+    const BEGIN: &str = "<!-- peers -->\n";
+    const END: &str = "<!-- end peers -->";
+    let whole = fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
+    let missing = || format!("{}: no line `{}` with a `{END}` below", path.display(), BEGIN.trim_end());
+    let (before, rest) = whole.split_once(BEGIN).with_context(missing)?;
+    let (_, after) = rest.split_once(END).with_context(missing)?;
+    fs::write(path, format!("{before}{BEGIN}{text}{END}{after}")).with_context(|| format!("{}", path.display()))
+}

@@ -1,0 +1,43 @@
+//! Which tools there are.
+
+use clap::Command;
+
+/// One of the programs that paxfs consists of.
+#[derive(Debug)]
+pub struct Tool {
+    /// What it calls itself, and what it is installed as.
+    pub name: &'static str,
+    /// What cargo calls it, which cannot name a binary with a dot.
+    pub binary: &'static str,
+    /// The package that it is in.
+    pub package: &'static str,
+    /// Its command line.
+    pub command: fn() -> Command,
+    /// Pages of the manual to read next.
+    pub see_also: &'static [&'static str],
+}
+
+/// All of them.
+pub const TOOLS: [Tool; 3] = [
+    Tool {
+        name: "mkfs.paxfs",
+        binary: "mkfs-paxfs",
+        package: "paxfs-mkfs",
+        command: paxfs_mkfs::cli::command,
+        see_also: &["fsck.paxfs", "dbg.paxfs", "mkfs"],
+    },
+    Tool {
+        name: "fsck.paxfs",
+        binary: "fsck-paxfs",
+        package: "paxfs-fsck",
+        command: paxfs_fsck::cli::command,
+        see_also: &["mkfs.paxfs", "dbg.paxfs", "fsck"],
+    },
+    Tool {
+        name: "dbg.paxfs",
+        binary: "dbg-paxfs",
+        package: "paxfs-dbg",
+        command: paxfs_dbg::cli::command,
+        see_also: &["mkfs.paxfs", "fsck.paxfs"],
+    },
+];
