@@ -1,7 +1,7 @@
 //! Dumps: all metadata of a volume in one stream, and nothing of the files' contents; and a device made of it again.
 //!
 //! The stream is described in `docs/DUMP.md`; its structures are declared here. [`select`] says which blocks are metadata,
-//! [`write()`] writes them, [`restore`] makes the device, [`obfuscate`] takes the names out.
+//! [`mod@write`] writes them, [`restore`] makes the device, [`obfuscate`] takes the names out.
 //!
 //! What is selected follows from bytes that are themselves in the dump, so that a dump of the restored device is the same
 //! dump: that is the invariant of [`select`].

@@ -179,7 +179,8 @@ impl<'v, B: Blocks> Exporter<'v, B> {
         entry: &Entry<'v, DirectoryEntry>,
     ) -> Result<Option<&'v Inode>, Trouble> {
         let name = entry.name;
-        let is_name = !matches!(name, b"" | b"." | b"..") && !name.iter().any(|byte| matches!(byte, 0 | b'/'));
+        let is_name =
+            !matches!(name, b"" | b"." | b"..") && !name.iter().any(|byte| matches!(byte, 0 | b'/'));
         if !is_name {
             return Err(Trouble::Name(printable(name)));
         }

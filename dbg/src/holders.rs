@@ -72,7 +72,10 @@ pub fn held_and_free<B: Blocks>(volume: &Volume<B>) -> impl Iterator<Item = Resu
     Merged { one: held(volume).peekable(), other: free.peekable() }
 }
 
-fn each_group<'v, B: Blocks>(volume: &'v Volume<B>, of: fn(&'v Volume<B>, u32) -> Holders<'v>) -> Holders<'v> {
+fn each_group<'v, B: Blocks>(
+    volume: &'v Volume<B>,
+    of: fn(&'v Volume<B>, u32) -> Holders<'v>,
+) -> Holders<'v> {
     Box::new(files::groups(volume).flat_map(move |group| of(volume, group)))
 }
 

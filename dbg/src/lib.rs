@@ -5,28 +5,31 @@
 //! * [`commands`]: each command in its own file, from its arguments to an [`output::Output`].
 //! * [`output`]: the one way results are shown: tables, JSON, YAML.
 //! * [`prompt`]: lines instead of arguments.
+//! * What commands have in common: [`target`] (a file by path or number), [`files`] (which there are), [`holders`] and
+//!   [`sweep`] (who holds which blocks, run by run), [`faults`] (what could not be read), [`when`] (times for people).
+//! * What is more than a command: [`export`], [`dump`] (and restore), [`sharing`], [`reach`] (of 2 MiB mappings).
 //!
-//! **Architecture invariants.** A command prints nothing itself, but for those whose result is bytes (`cat`). Only
-//! commands that say so write to the device. Nothing is decided here about the format: what a path means is said in
-//! [`paxfs_format::path`], who owns a block in [`paxfs_format::owners`].
+//! **Architecture invariants.** A command prints nothing itself, but for those whose result is bytes (`cat`, `dump -`)
+//! or rows without end ([`output::Rows`]). Only commands that say so write to the device. Nothing is decided here about
+//! the format: what a path means is said in [`paxfs_format::path`], who owns a block in [`paxfs_format::owners`].
 
 pub mod cli;
 pub mod commands;
 pub mod decode;
+pub mod dump;
 pub mod error;
 pub mod export;
-pub mod target;
-pub mod when;
+pub mod faults;
 pub mod files;
 pub mod holders;
-pub mod sweep;
-pub mod reach;
-pub mod sharing;
-pub mod faults;
-pub mod dump;
 pub mod output;
 pub mod prompt;
+pub mod reach;
 pub mod session;
+pub mod sharing;
+pub mod sweep;
+pub mod target;
+pub mod when;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -173,7 +173,8 @@ impl<B: Blocks> Measure<'_, B> {
             let number = blocks.start / HUGE_BLOCKS;
             // All that is past the last whole window is one thing.
             let beyond = number >= self.size / HUGE_BLOCKS;
-            let end = if beyond { blocks.end } else { (number + 1).saturating_mul(HUGE_BLOCKS).min(blocks.end) };
+            let end =
+                if beyond { blocks.end } else { (number + 1).saturating_mul(HUGE_BLOCKS).min(blocks.end) };
             let length = end - blocks.start;
             if beyond {
                 let part = if self.size < HUGE_BLOCKS { &mut self.reach.small } else { &mut self.reach.tail };

@@ -145,7 +145,8 @@ impl Sharing {
                     }
                     entry => {
                         let inodes = || over.keys().copied().take(MAX_MEMBERS).collect();
-                        let set = entry.or_insert_with(|| Set { files: over.len(), bytes: 0, inodes: inodes() });
+                        let set =
+                            entry.or_insert_with(|| Set { files: over.len(), bytes: 0, inodes: inodes() });
                         set.bytes = set.bytes.saturating_add(bytes(length));
                     }
                 }
@@ -156,7 +157,9 @@ impl Sharing {
         }
         sharing.total.saved = sharing.total.referenced.saturating_sub(sharing.total.bytes);
         sharing.sets = sets.into_values().collect();
-        sharing.sets.sort_by(|one, other| other.bytes.cmp(&one.bytes).then_with(|| one.inodes.cmp(&other.inodes)));
+        sharing
+            .sets
+            .sort_by(|one, other| other.bytes.cmp(&one.bytes).then_with(|| one.inodes.cmp(&other.inodes)));
         sharing
     }
 }

@@ -42,7 +42,8 @@ impl<I: Iterator<Item = Result<Held, Fault>>> Sweep<I> {
         self.entered.clear();
         self.left.clear();
         let at = self.at;
-        while let Some(entry) = self.open.first_entry().filter(|entry| entry.key().0 <= at || at >= self.end) {
+        while let Some(entry) = self.open.first_entry().filter(|entry| entry.key().0 <= at || at >= self.end)
+        {
             self.left.push(entry.remove());
         }
         let start = |next: &Result<Held, Fault>| next.as_ref().map_or(at, |held| held.start);
@@ -104,7 +105,9 @@ mod tests {
         Ok(Held { start, end, by: Holder::Data { inode, offset: 0, unwritten: false } })
     }
 
-    fn sweep(source: Vec<Result<Held, Fault>>) -> (Vec<(u64, u64, Vec<u64>)>, Vec<Fault>) {
+    type Runs = Vec<(u64, u64, Vec<u64>)>;
+
+    fn sweep(source: Vec<Result<Held, Fault>>) -> (Runs, Vec<Fault>) {
         let mut sweep = Sweep::new(source.into_iter(), 0..100);
         let mut runs = Vec::new();
         let mut inside = Vec::new();
@@ -146,10 +149,16 @@ mod tests {
 
     #[test]
     fn late_records_are_cut_or_told() {
-        let source = vec![held(50, 60, 1), held(40, 70, 2), held(10, 20, 3), Err("x".to_owned()), held(80, 200, 4)];
+        let source =
+            vec![held(50, 60, 1), held(40, 70, 2), held(10, 20, 3), Err("x".to_owned()), held(80, 200, 4)];
         let (runs, faults) = sweep(source);
-        let expected =
-            vec![(0, 50, vec![]), (50, 60, vec![1, 2]), (60, 70, vec![2]), (70, 80, vec![]), (80, 100, vec![4])];
+        let expected = vec![
+            (0, 50, vec![]),
+            (50, 60, vec![1, 2]),
+            (60, 70, vec![2]),
+            (70, 80, vec![]),
+            (80, 100, vec![4]),
+        ];
         assert_eq!(runs, expected);
         assert_eq!(faults, ["blocks 10..20: out of order", "x"]);
     }

@@ -21,10 +21,9 @@ impl<'v> Target<'v> {
     /// The file that `name` names.
     pub fn find<B: Blocks>(volume: &'v Volume<B>, name: &OsStr) -> Result<Self, CommandError> {
         let number = number(volume, name)?;
-        let inode = volume.inode(number).map_err(|fault| CommandError::Structure {
-            what: format!("inode {number}"),
-            fault,
-        })?;
+        let inode = volume
+            .inode(number)
+            .map_err(|fault| CommandError::Structure { what: format!("inode {number}"), fault })?;
         if inode.is_free() {
             return Err(CommandError::Failed(format!("inode {number} is free")));
         }

@@ -1,5 +1,12 @@
 //! A dump is all metadata, and the same again after it was restored; obfuscated, it gives nothing away and is sound.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests say what they expect by failing"
+)]
+
 mod common;
 
 use common::{features, sample, volume};
@@ -159,14 +166,20 @@ fn check_names<B: Blocks>(volume: &Volume<B>) {
         let number = number.unwrap();
         let inode = volume.inode(number).unwrap();
         if inode.file_type() == Some(FileType::Directory) {
-            check_fork::<_, DirectoryEntry>(volume, inode, Which::Data, |entry| volume.hash.directory(entry.name));
+            check_fork::<_, DirectoryEntry>(volume, inode, Which::Data, |entry| {
+                volume.hash.directory(entry.name)
+            });
             for entry in volume.directory(inode) {
                 let entry = entry.unwrap();
                 assert!(down.insert((number, entry.name.to_vec(), entry.head.inode.get())));
             }
         }
         check_fork::<_, AttributeEntry>(volume, inode, Which::Attributes, |entry| {
-            volume.hash.attribute(entry.head.kind, Parent::of(entry).map(|parent| parent.directory), entry.name)
+            volume.hash.attribute(
+                entry.head.kind,
+                Parent::of(entry).map(|parent| parent.directory),
+                entry.name,
+            )
         });
         for parent in volume.parents(inode) {
             assert!(up.insert((parent.directory, parent.name.to_vec(), number)));
@@ -231,7 +244,13 @@ fn obfuscated_dumps_are_sound_and_give_nothing_away() {
     let (dump, told, faults) = dumped(&good, true);
     assert_eq!((faults.count(), told.lost), (0, 0));
     let has = |secret: &[u8]| dump.windows(secret.len()).any(|bytes| bytes == secret);
-    assert!(!has(b"secret") && !has(b"selin\0") && has(b"security.selinux") && has(b"lost+found") && has(b"trusted."));
+    assert!(
+        !has(b"secret")
+            && !has(b"selin\0")
+            && has(b"security.selinux")
+            && has(b"lost+found")
+            && has(b"trusted.")
+    );
     let directory = tempfile::tempdir().unwrap();
     let again = Device::memory(restored(&dump, directory.path()));
     let (old, new) = (Device::memory(good), again);
@@ -241,14 +260,23 @@ fn obfuscated_dumps_are_sound_and_give_nothing_away() {
     assert_eq!(numbers(&old), numbers(&new));
     for number in numbers(&old) {
         let (one, other) = (old.inode(number).unwrap(), new.inode(number).unwrap());
-        let shape = |inode: &Inode| (inode.mode, inode.links, inode.size, inode.modified, inode.data, inode.attributes);
+        let shape = |inode: &Inode| {
+            (inode.mode, inode.links, inode.size, inode.modified, inode.data, inode.attributes)
+        };
         assert_eq!(shape(one), shape(other));
         let names = |volume: &Volume<Image<'_>>, number| {
-            volume.parents(volume.inode(number).unwrap()).map(|parent| parent.name.to_vec()).collect::<Vec<_>>()
+            volume
+                .parents(volume.inode(number).unwrap())
+                .map(|parent| parent.name.to_vec())
+                .collect::<Vec<_>>()
         };
         for (one, other) in names(&old, number).into_iter().zip(names(&new, number)) {
             assert_eq!(one.len(), other.len());
-            assert!(one != other || one == b"lost+found" || one.len() < 4, "{}", String::from_utf8_lossy(&one));
+            assert!(
+                one != other || one == b"lost+found" || one.len() < 4,
+                "{}",
+                String::from_utf8_lossy(&one)
+            );
         }
     }
     assert_eq!(new.superblock.label.as_bytes_trimmed(), b"xxxxxxxxxxxx");
@@ -259,7 +287,8 @@ fn obfuscated_dumps_are_sound_and_give_nothing_away() {
 #[test]
 fn the_journal_is_applied_and_left_out_when_obfuscated() {
     let head = "volume: {size: 8M, uuid: 00000000-0000-4000-8000-000000000001, epoch: 1700000000";
-    let recipe: Recipe = format!("{head}}}\nfiles:\n  - {{path: /secret-name, content: x}}\n").parse().unwrap();
+    let recipe: Recipe =
+        format!("{head}}}\nfiles:\n  - {{path: /secret-name, content: x}}\n").parse().unwrap();
     let device = recipe.image().unwrap().0;
     let journal = Geometry::choose(8 << 20, None, false).unwrap().journal();
     let mut bytes = bytes_of(&device);
@@ -305,7 +334,10 @@ fn damaged_dumps_are_refused() {
         let mut damaged = dump.clone();
         damaged[at] ^= 1;
         let error = refused(&damaged);
-        assert!(error.contains("checksum") || error.contains("too long") || error.contains("short"), "{at}: {error}");
+        assert!(
+            error.contains("checksum") || error.contains("too long") || error.contains("short"),
+            "{at}: {error}"
+        );
     }
     let longer = [dump.as_slice(), b"x"].concat();
     assert_eq!(refused(&longer), "the dump is damaged: bytes follow its end");

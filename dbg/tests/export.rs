@@ -1,5 +1,12 @@
 //! `export` brings out what mkfs took in, and nothing that a malicious image wants.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests say what they expect by failing"
+)]
+
 mod common;
 
 use common::volume;
@@ -128,14 +135,8 @@ fn fill(top: &Path) {
     fs::write(at("large"), (0..3_000_000u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>()).unwrap();
     symlink("file", at("link")).unwrap();
     symlink("/no/such/".to_owned() + &"x".repeat(3000), at("long link")).unwrap();
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        at("fifo"),
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::RUSR,
-        0,
-    )
-    .unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, at("fifo"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+        .unwrap();
     drop(std::os::unix::net::UnixListener::bind(at("socket")).unwrap());
     for name in ["new\nline", "\\x41", "ü", "-rf", "*", "..."] {
         fs::write(at(name), name).unwrap();
@@ -212,7 +213,11 @@ fn comes_out_as_it_went_in() {
             };
             assert_eq!(cut(text), cut(&found[name]), "{name}");
         }
-        assert!(found["link"].contains(" atime 2147483648.000000007 mtime 8589934592.000000008 "), "{}", found["link"]);
+        assert!(
+            found["link"].contains(" atime 2147483648.000000007 mtime 8589934592.000000008 "),
+            "{}",
+            found["link"]
+        );
         assert_eq!(exported.hard_links, 302);
         assert!(fs::symlink_metadata(out.join("socket")).unwrap().file_type().is_socket());
         fs::remove_dir_all(&out).unwrap();
@@ -397,7 +402,10 @@ fn failed_blocks_become_holes_and_cat_stops_at_them() {
     File::options().write(true).open(&path).unwrap().set_len(end).unwrap();
     let exported = export(&opened, &directory.path().join("out"));
     let failed = failures(&exported);
-    assert!(failed.iter().any(|(path, error)| *path == "/file" && error.contains("byte 20480 of the file")), "{failed:?}");
+    assert!(
+        failed.iter().any(|(path, error)| *path == "/file" && error.contains("byte 20480 of the file")),
+        "{failed:?}"
+    );
     let contents = fs::read(directory.path().join("out/file")).unwrap();
     let expected = device.bytes(first * 4096, 64 << 10).unwrap();
     assert_eq!(contents[..20480], expected[..20480]);

@@ -6,6 +6,7 @@ use crate::fork::ForkFault;
 use crate::hash::DISAMBIGUATOR;
 use crate::inode::{FileType, Inode, Which};
 use crate::volume::{StructureFault, Volume};
+use std::collections::HashSet;
 
 /// Most directories above a file that are followed; a volume can have deeper ones, whose paths come out cut.
 pub const MAX_DEPTH: usize = 4096;
@@ -209,7 +210,9 @@ impl<B: Blocks> Volume<B> {
         let mut names = vec![parent.name.to_vec()];
         let mut directory = parent.directory;
         let root = self.superblock.root.get();
-        while directory != root && names.len() < MAX_DEPTH {
+        let mut seen = HashSet::new();
+        // A directory that is below itself has no path.
+        while directory != root && names.len() < MAX_DEPTH && seen.insert(directory) {
             let above = self.inode(directory).ok().and_then(|inode| {
                 self.parents(inode).next().map(|parent| (parent.directory, parent.name.to_vec()))
             });

@@ -15,6 +15,7 @@ use paxfs_format::entry::{AttributeEntry, AttributeKind, DirectoryEntry, Entry, 
 use paxfs_format::hash::{DISAMBIGUATOR, NameHash};
 use paxfs_format::names::{Parent, printable};
 use paxfs_format::units::Reserved;
+use std::sync::atomic::Ordering;
 
 /// Entries that lie together.
 #[derive(Debug, Clone, Copy)]
@@ -210,12 +211,13 @@ impl Kind for Attributes {
 
     fn unknown(env: &Env<'_>, inode: u64, _low: u64, _high: u64) {
         env.check.doubts.note(&env.check.doubts.pointers, inode);
+        env.check.doubts.blocks.store(true, Ordering::Relaxed);
     }
 
     /// It may have been a parent pointer.
     fn doubtful(env: &Env<'_>, inode: u64, totals: &mut Totals) {
         totals.whole = false;
-        env.check.doubts.note(&env.check.doubts.pointers, inode);
+        Self::unknown(env, inode, 0, u64::MAX);
     }
 
     fn observe<O: Observer>(
@@ -232,6 +234,8 @@ impl Kind for Attributes {
             totals.pointers = totals.pointers.saturating_add(1);
             let kind = u8::try_from(inode.mode.get() >> 12).unwrap_or(u8::MAX);
             let generation = inode.generation.get();
+            // That has been told of the inode.
+            let doubtful = doubtful || generation == 0;
             let (parent, name) = (parent.directory, parent.name);
             observer.pointer(env.check.key, &Link { parent, child: number, generation, kind, name, place, doubtful });
         } else if entry.head.kind == AttributeKind::BLOCKS && !doubtful {
@@ -273,8 +277,9 @@ pub(crate) fn scan<'c, K: Kind, O: Observer>(
             continue;
         };
         let live = K::is_live(&entry);
-        let mut local = if live { K::fault(number, &hash, &entry) } else { None };
-        if local.as_ref().is_some_and(|local| local.length)
+        let mut local = if live { K::fault(number, &hash, &entry) } else { never_was(number, &entry) };
+        if live
+            && local.as_ref().is_some_and(|local| local.length)
             && let Some(name) = right_name::<K>(&hash, rest, &entry)
         {
             let found = entry.name.len() as u64;
@@ -328,6 +333,14 @@ pub(crate) fn scan<'c, K: Kind, O: Observer>(
     Scanned { totals, first: scan.seen.first().copied(), last: scan.seen.last().copied() }
 }
 
+/// Zeros are no entry, not even a dead one: that keeps its cookie.
+fn never_was<H: Head>(inode: u64, entry: &Entry<'_, H>) -> Option<Local> {
+    entry.head.as_bytes().iter().all(|&byte| byte == 0).then(|| {
+        let problem = Problem::EntryReserved { inode, fault: "zeros where an entry must be".to_owned() };
+        Local { problem, field: "", doubtful: false, length: true }
+    })
+}
+
 /// The name that fits the entry's cookie, if its length is what is wrong.
 fn right_name<'c, K: Kind>(hash: &NameHash, rest: &'c [u8], entry: &Entry<'_, K::Head>) -> Option<&'c [u8]> {
     let cookie = entry.head.cookie() & !DISAMBIGUATOR;
@@ -338,6 +351,13 @@ fn right_name<'c, K: Kind>(hash: &NameHash, rest: &'c [u8], entry: &Entry<'_, K:
         let fits = entry_size(start, length, value.len()) <= rest.len();
         let other = Entry { name, value, ..*entry };
         (fits && is_name(name) && K::hash(hash, &other) == cookie).then_some(name)
+    })
+}
+
+/// Whether bytes are entries from end to end, none of them wrong by itself.
+pub(crate) fn is_sound<K: Kind>(inode: u64, hash: &NameHash, bytes: &[u8]) -> bool {
+    entries::<K::Head>(bytes).all(|entry| {
+        entry.is_ok_and(|entry| if K::is_live(&entry) { K::fault(inode, hash, &entry).is_none() } else { true })
     })
 }
 

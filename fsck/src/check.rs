@@ -85,7 +85,7 @@ pub fn check_image(
 ) -> Result<Summary, Error> {
     let stretch = Stretch::begin();
     let mut findings = Vec::new();
-    let found = superblock(&mut image, options, &mut findings)?;
+    let (found, newest) = superblock(&mut image, options, &mut findings)?;
     let mut summary = Summary::new(&found);
     let volume = Volume::new(image, found.superblock, found.geometry);
     if crate::superblocks::check_features(&found, &mut findings).is_err() {
@@ -93,8 +93,10 @@ pub fn check_image(
         findings.into_iter().for_each(|finding| deliver_one(&volume, &mut summary, on_finding, finding));
         return Ok(summary);
     }
-    let (groups, disputes) = groups::open(&volume, &mut findings);
-    let check = new_check(&volume, groups);
+    let (groups, disputes) = groups::open(&volume, newest, &mut findings);
+    let mut check = new_check(&volume, groups);
+    check.newest = newest;
+    let check = check;
     groups::check_unexpected(&check, &mut findings);
     let threads = options.threads.or_else(|| available_parallelism().ok()).map_or(1, NonZeroUsize::get);
     let pool = Pool { threads: threads.min(MAX_THREADS), cancel: options.cancel };
@@ -115,7 +117,11 @@ pub fn check_image(
 }
 
 /// The superblock to believe, with the journal applied.
-fn superblock(image: &mut Image<'_>, options: &Options<'_>, findings: &mut Vec<Finding>) -> Result<Found, Error> {
+fn superblock(
+    image: &mut Image<'_>,
+    options: &Options<'_>,
+    findings: &mut Vec<Finding>,
+) -> Result<(Found, u64), Error> {
     let group = options.superblock_group;
     let found = crate::superblocks::open(image, group)?;
     let device = image.device();
@@ -125,8 +131,9 @@ fn superblock(image: &mut Image<'_>, options: &Options<'_>, findings: &mut Vec<F
     if blocks > device_blocks {
         findings.push(Finding::new("sb.blocks", Problem::DeviceShort { blocks, device_blocks }));
     }
+    let mut newest = found.superblock.header.generation.get();
     if found.superblock.understood().is_ok() {
-        crate::journal::check(image, &found.superblock, &found.geometry, findings);
+        newest = crate::journal::check(image, &found.superblock, &found.geometry, findings);
         // A transaction may have changed the superblock too.
         if let Ok((superblock, geometry)) = paxfs_format::volume::read_superblock(image, found.block)
             && image.changed().next().is_some()
@@ -135,7 +142,7 @@ fn superblock(image: &mut Image<'_>, options: &Options<'_>, findings: &mut Vec<F
         }
     }
     crate::superblocks::check_fields(&found, findings);
-    Ok(found)
+    Ok((found, newest))
 }
 
 fn new_check<'c>(volume: &'c Volume<Image<'c>>, groups: Vec<Group>) -> Check<'c> {
@@ -144,6 +151,8 @@ fn new_check<'c>(volume: &'c Volume<Image<'c>>, groups: Vec<Group>) -> Check<'c>
         key: Key::random(),
         groups,
         doubts: Doubts::default(),
+        newest: u64::MAX,
+        counts: Default::default(),
         large: Default::default(),
         links: Default::default(),
         clashes: Default::default(),
@@ -163,7 +172,7 @@ fn misfit(device: &Device, superblock: &Superblock, geometry: Geometry) -> u64 {
     let root = volume.inode(superblock.root.get());
     faults += count(root.is_ok_and(|root| root.mode.get() >> 12 == 4));
     let mut findings = Vec::new();
-    let (groups, _) = groups::open(&volume, &mut findings);
+    let (groups, _) = groups::open(&volume, u64::MAX, &mut findings);
     let check = new_check(&volume, groups);
     groups::check_unexpected(&check, &mut findings);
     let mut env = Env::new(&check, true);

@@ -8,8 +8,11 @@ use crate::usage::{Clock, Stretch};
 use core::ops::Range;
 use paxfs_format::chunk::{CHUNK_BLOCKS, CHUNK_INODES};
 use paxfs_format::geometry::INODES_PER_BLOCK;
+use paxfs_format::blocks::Blocks;
 use paxfs_format::group::{GroupHeader, GroupTree, TreeRoot};
+use paxfs_format::header::Header;
 use paxfs_format::image::Image;
+use paxfs_format::inode::Which;
 use paxfs_format::superblock::ReadOnlyCompatible;
 use paxfs_format::volume::Volume;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,6 +29,10 @@ pub(crate) struct Check<'c> {
     pub doubts: Doubts,
     /// Directories so large that their blocks are worth more than one thread.
     pub large: Mutex<Vec<u64>>,
+    /// The last transaction: nothing on the volume can be of a later one.
+    pub newest: u64,
+    /// Forks whose number of entries is not what the inode says.
+    pub counts: Mutex<Vec<CountDoubt>>,
     /// Inodes whose link count is not their number of parent pointers.
     pub links: Mutex<Vec<LinkDoubt>>,
     /// Blocks that are claimed twice, on a volume without reverse map: which, by whom, where that is said.
@@ -126,6 +133,15 @@ pub(crate) struct LinkDoubt {
     pub links: u64,
     pub pointers: u64,
     pub directory: bool,
+}
+
+/// A fork whose number of entries is not what the inode says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct CountDoubt {
+    pub inode: u64,
+    pub which: Which,
+    pub found: u64,
+    pub expected: u64,
 }
 
 /// What could not be read: nothing that depends on it is reported as missing.
@@ -369,6 +385,27 @@ impl<'c> Env<'c> {
 
     pub fn find(&mut self, at: impl Into<String>, problem: Problem) {
         self.findings.push(Finding::new(at, problem));
+    }
+
+    /// Checks the transaction that a structure says it was last written by.
+    pub fn generation(&mut self, found: u64, at: impl FnOnce() -> String, inode: Option<u64>) {
+        let newest = self.check.newest;
+        if (1..=newest).contains(&found) {
+            return;
+        }
+        let finding = Finding::new(format!("{}.header.generation", at()), Problem::Generation { found, newest });
+        self.findings.push(match inode {
+            Some(inode) => finding.of_file(inode),
+            None => finding,
+        });
+    }
+
+    /// Checks that of a block with a header.
+    pub fn block_generation(&mut self, block: u64, at: impl FnOnce() -> String, inode: Option<u64>) {
+        let volume = self.check.volume;
+        if let Some(header) = volume.blocks.block(block).ok().and_then(|bytes| Header::of(bytes)) {
+            self.generation(header.generation.get(), at, inode);
+        }
     }
 
     /// Marks a metadata block that `at` describes, and reports what is wrong with its place.

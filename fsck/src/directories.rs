@@ -34,7 +34,7 @@ pub(crate) fn large<'c, O: Observer + Send>(
     check_counts(&mut first.env, name, &root, &outcome);
     deliver(0, core::mem::take(&mut first.env.findings));
 
-    let totals = Mutex::new(Totals { whole: !outcome.lost, ..Totals::NONE });
+    let totals = Mutex::new(Totals { whole: outcome.walked.complete, ..Totals::NONE });
     let jobs: Vec<&[Found]> = blocks.chunks(JOB_BLOCKS).collect();
     let mut scans = pool.run(
         jobs.len(),
@@ -94,6 +94,11 @@ pub(crate) fn connect(env: &mut Env<'_>) {
 
 fn check_root(env: &mut Env<'_>, root: u64) {
     let check = env.check;
+    let mut damaged = locked(&check.doubts.inodes).clone();
+    damaged.sort_unstable();
+    if check.is_unknown(root, &damaged) {
+        return;
+    }
     let fault = match check.volume.inode(root) {
         // A damaged inode has been reported as one.
         Err(_) if check.is_used(root) => return,

@@ -1,7 +1,7 @@
 //! Passes 3 and 4: the entries of a directory or of an attribute fork, wherever they are stored.
 
 use crate::body::{Attributes, Body, Directory, Kind, Scanned};
-use crate::context::Env;
+use crate::context::{CountDoubt, Env};
 use crate::finding::Finding;
 use crate::inodes::{Scan, Subject};
 use crate::observe::{EntryPlace, Observer};
@@ -70,10 +70,7 @@ pub(crate) fn settle_directory(env: &mut Env<'_>, subject: &Subject<'_>, totals:
     if !totals.whole {
         return;
     }
-    if inode.data.count.get() != totals.count {
-        let problem = Problem::ForkCount { inode: number, found: inode.data.count.get(), expected: totals.count };
-        subject.find(env, ".data.count", problem);
-    }
+    count(env, number, Which::Data, inode.data.count.get(), totals.count);
     if inode.size.get() != totals.bytes {
         let problem = Problem::InodeSize { inode: number, size: inode.size.get(), expected: totals.bytes };
         subject.find(env, ".size", problem);
@@ -88,11 +85,17 @@ pub(crate) fn attributes<'c, O: Observer>(
 ) -> Totals {
     let Subject { number, inode } = *subject;
     let totals = bodies::<Attributes, O>(scan, subject, Which::Attributes);
-    if totals.whole && inode.attributes.count.get() != totals.count {
-        let (found, expected) = (inode.attributes.count.get(), totals.count);
-        subject.find(&mut scan.env, ".attributes.count", Problem::ForkCount { inode: number, found, expected });
+    if totals.whole {
+        count(&scan.env, number, Which::Attributes, inode.attributes.count.get(), totals.count);
     }
     totals
+}
+
+/// A wrong number of entries is told later, unless it is because of one that is missing, which is told then.
+fn count(env: &Env<'_>, inode: u64, which: Which, found: u64, expected: u64) {
+    if found != expected && env.marking {
+        env.check.doubts.note(&env.check.counts, CountDoubt { inode, which, found, expected });
+    }
 }
 
 /// All bodies of a fork.
@@ -138,7 +141,7 @@ fn tree<'c, K: Kind, O: Observer>(
     let mut list: Vec<Found> = Vec::new();
     let outcome = index(&mut scan.env, name, &root, |found| list.push(found));
     check_counts(&mut scan.env, name, &root, &outcome);
-    if outcome.lost {
+    if !outcome.walked.complete {
         chain.totals.whole = false;
     }
     for found in list {
@@ -233,6 +236,7 @@ impl<'c, K: Kind> Chain<'c, K> {
         match volume.body_block(inode, which.entry_kind(), block, 0) {
             Ok(bytes) => {
                 scan.env.mark(block, at, Some(number));
+                scan.env.block_generation(block, at, Some(number));
                 self.body(scan, subject, Body { place: ordinal, bytes, low, high }, record);
             }
             Err(fault) => {
@@ -245,6 +249,8 @@ impl<'c, K: Kind> Chain<'c, K> {
                 scan.env.findings.push(Finding::new(format!("{}{field}", at()), problem).of_file(number));
                 self.totals.whole = false;
                 K::unknown(&scan.env, number, low, high);
+                // The pointer to it may be what is wrong.
+                scan.env.check.doubts.blocks.store(true, Ordering::Relaxed);
             }
         }
     }

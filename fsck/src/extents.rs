@@ -5,14 +5,16 @@ use crate::finding::Finding;
 use crate::inodes::{Scan, Subject};
 use crate::observe::{ExtentPlace, Observer};
 use crate::problem::Problem;
-use crate::space::note_extents_gap;
+use crate::space::{Run, note_extents_gap};
 use crate::trees::{Gap, Item, TreeName, check_counts, walk};
 use core::fmt;
+use paxfs_format::declare::FieldType;
 use paxfs_format::extent::Extent;
+use paxfs_format::field::value::Value;
 use paxfs_format::geometry::BLOCK_BYTES;
 use paxfs_format::inode::{ForkFormat, Inode, Which};
 use paxfs_format::record::Record;
-use paxfs_format::rmap::Rmap;
+use paxfs_format::rmap::{Owner, Rmap};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// An extent of a file, as both the file and the reverse map have it.
@@ -48,6 +50,24 @@ impl ExtentItem {
         }
     }
 
+    /// A run of metadata of a group.
+    pub fn of_role(run: &Run, group_start: u64) -> Self {
+        ExtentItem {
+            inode: run.what,
+            offset: 0,
+            start: group_start.saturating_add(run.start),
+            length: u32::try_from(run.blocks()).unwrap_or(u32::MAX),
+            flags: 0,
+        }
+    }
+
+    /// The role of metadata that the owner is, if it is no inode.
+    pub fn role(&self) -> Option<String> {
+        let owner = Owner::new(self.inode);
+        let value = Value::read(&<Owner as FieldType>::KIND, owner.as_bytes());
+        (!owner.is_inode()).then(|| value.map(|value| value.to_string()).unwrap_or_default())
+    }
+
     /// One past its last block on the volume.
     pub fn end(&self) -> u64 {
         self.start.saturating_add(self.length.into())
@@ -57,7 +77,10 @@ impl ExtentItem {
 impl fmt::Display for ExtentItem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ExtentItem { inode, offset, start, length, flags } = self;
-        write!(f, "inode {inode} at file block {offset}: {length} blocks from block {start} on")?;
+        match self.role() {
+            Some(role) => write!(f, "{role}: {length} blocks from block {start} on")?,
+            None => write!(f, "inode {inode} at file block {offset}: {length} blocks from block {start} on")?,
+        }
         match flags {
             0 => Ok(()),
             1 => f.write_str(", unwritten"),
@@ -76,18 +99,28 @@ struct Tally {
     /// Its place.
     written_at: String,
     limit: u64,
+    /// The length of some extent is in doubt.
+    vague: bool,
 }
 
 impl Tally {
-    fn add(&mut self, extent: &Extent, at: impl FnOnce() -> String) {
+    /// Counts an extent; tells whether it lies within the size.
+    fn add(&mut self, extent: &Extent, at: impl FnOnce() -> String) -> bool {
         self.count = self.count.saturating_add(1);
         self.blocks = self.blocks.saturating_add(extent.length.get().into());
-        if !extent.flags.is_unwritten() && extent.end() > self.written_end {
-            self.written_end = extent.end();
-            if self.written_end > self.limit && self.written_at.is_empty() {
-                self.written_at = at();
-            }
+        if extent.flags.is_unwritten() || extent.end() <= self.limit {
+            return true;
         }
+        self.written_end = self.written_end.max(extent.end());
+        if self.written_at.is_empty() {
+            self.written_at = at();
+        }
+        false
+    }
+
+    fn doubtful(&mut self) {
+        self.count = self.count.saturating_add(1);
+        self.vague = true;
     }
 }
 
@@ -127,8 +160,7 @@ fn inline<O: Observer>(scan: &mut Scan<'_, O>, subject: &Subject<'_>, tally: &mu
         }
         if doubtful {
             scan.observer.doubtful_extent(ExtentItem::of_extent(extent, number), place);
-            tally.count = tally.count.saturating_add(1);
-            tally.blocks = tally.blocks.saturating_add(extent.length.get().into());
+            tally.doubtful();
         } else {
             one(scan, subject, extent, place, tally, at);
             last = Some(*extent);
@@ -166,15 +198,14 @@ fn in_tree<O: Observer>(scan: &mut Scan<'_, O>, subject: &Subject<'_>, tally: &m
         Item::Sound(at, extent) => {
             note_extents_gap(env, &mut gap, number, Some((extent.offset.get(), extent.end())));
             let place = ExtentPlace::of(&at);
-            tally.add(extent, || format!("{name}.{at}"));
+            let within = tally.add(extent, || format!("{name}.{at}"));
             *extents = extents.saturating_add(1);
             claim(env, number, extent, || format!("{name}.{at}"));
-            observer.extent(env.check.key, ExtentItem::of_extent(extent, number), place);
+            observe(env, observer, ExtentItem::of_extent(extent, number), place, within);
         }
         Item::Doubtful(at, extent) => {
             let place = ExtentPlace::of(&at);
-            tally.count = tally.count.saturating_add(1);
-            tally.blocks = tally.blocks.saturating_add(extent.length.get().into());
+            tally.doubtful();
             observer.doubtful_extent(ExtentItem::of_extent(extent, number), place);
         }
         Item::Lost => gap.lost(),
@@ -192,10 +223,19 @@ fn one<O: Observer>(
     tally: &mut Tally,
     at: impl Fn() -> String,
 ) {
-    tally.add(extent, &at);
+    let within = tally.add(extent, &at);
     scan.extents = scan.extents.saturating_add(1);
     claim(&mut scan.env, subject.number, extent, at);
-    scan.observer.extent(scan.env.check.key, ExtentItem::of_extent(extent, subject.number), place);
+    observe(&scan.env, &mut scan.observer, ExtentItem::of_extent(extent, subject.number), place, within);
+}
+
+/// Tells the observer. One past the end of the file is in doubt: that it is there is told of the file.
+fn observe<O: Observer>(env: &Env<'_>, observer: &mut O, item: ExtentItem, place: ExtentPlace, within: bool) {
+    if within {
+        observer.extent(env.check.key, item, place);
+    } else {
+        observer.doubtful_extent(item, place);
+    }
 }
 
 /// Without reverse map: nobody else may have these blocks.
@@ -223,11 +263,11 @@ fn settle(env: &mut Env<'_>, subject: &Subject<'_>, tally: &Tally) {
             Problem::ForkCount { inode: number, found: inode.data.count.get(), expected: tally.count };
         subject.find(env, ".data.count", problem);
     }
-    if inode.blocks.get() != tally.blocks {
+    if inode.blocks.get() != tally.blocks && !tally.vague {
         let problem = Problem::InodeBlocks { inode: number, found: inode.blocks.get(), expected: tally.blocks };
         subject.find(env, ".blocks", problem);
     }
-    if tally.written_end > tally.limit {
+    if !tally.written_at.is_empty() {
         let problem =
             Problem::ExtentPastSize { inode: number, end: tally.written_end, size: inode.size.get() };
         env.findings.push(Finding::new(tally.written_at.clone(), problem).of_file(number));

@@ -11,8 +11,9 @@ use paxfs_format::cluster::Cluster;
 use paxfs_format::declare::OnDisk;
 use paxfs_format::field::diff::{Difference, diff};
 use paxfs_format::group::{GroupHeader, GroupTree, TreeRoot};
-use paxfs_format::header::Expected;
+use paxfs_format::header::{Expected, Header};
 use paxfs_format::image::Image;
+use paxfs_format::node::MAX_HEIGHT;
 use paxfs_format::superblock::ReadOnlyCompatible;
 use paxfs_format::volume::{StructureFault, Volume};
 use std::collections::HashSet;
@@ -27,7 +28,11 @@ pub(crate) struct Dispute {
 }
 
 /// Reads the headers of all groups. What header and copy disagree about comes back for later.
-pub(crate) fn open(volume: &Volume<Image<'_>>, findings: &mut Vec<Finding>) -> (Vec<Group>, Vec<Dispute>) {
+pub(crate) fn open(
+    volume: &Volume<Image<'_>>,
+    newest: u64,
+    findings: &mut Vec<Finding>,
+) -> (Vec<Group>, Vec<Dispute>) {
     let (mut groups, mut disputes) = (Vec::new(), Vec::new());
     for number in volume.geometry.group_numbers() {
         if volume.geometry.group_start(number) >= volume.blocks.blocks() {
@@ -35,6 +40,13 @@ pub(crate) fn open(volume: &Volume<Image<'_>>, findings: &mut Vec<Finding>) -> (
             break;
         }
         let header = header(volume, number, findings, &mut disputes);
+        if let Ok(group) = volume.group(number)
+            && !(1..=newest).contains(&group.header.generation.get())
+        {
+            let found = group.header.generation.get();
+            let at = format!("group[{number}].header.generation");
+            findings.push(Finding::new(at, Problem::Generation { found, newest }));
+        }
         groups.push(Group::new(number, header));
     }
     (groups, disputes)
@@ -60,6 +72,17 @@ fn faulty(name: &str, group: u32, fault: &StructureFault) -> String {
 }
 
 fn header(
+    volume: &Volume<Image<'_>>,
+    group: u32,
+    findings: &mut Vec<Finding>,
+    disputes: &mut Vec<Dispute>,
+) -> Option<HeaderView> {
+    let mut view = either_header(volume, group, findings, disputes)?;
+    heights(volume, group, &mut view, findings);
+    Some(view)
+}
+
+fn either_header(
     volume: &Volume<Image<'_>>,
     group: u32,
     findings: &mut Vec<Finding>,
@@ -168,6 +191,23 @@ fn roots(
     }
 }
 
+/// Gives roots the height that their nodes have, so that a wrong height is one finding and the tree is read all the same.
+fn heights(volume: &Volume<Image<'_>>, group: u32, view: &mut HeaderView, findings: &mut Vec<Finding>) {
+    for tree in GroupTree::ALL {
+        let root = *view.root(tree);
+        let place = root.block.get();
+        let expected = Expected { kind: tree.kind(), place, owner: group.into() };
+        let Some(header) = volume.structure(expected).ok().and_then(|bytes| Header::of(bytes)) else { continue };
+        let height = u32::from(header.level.get()).saturating_add(1);
+        if place != 0 && height != root.height.get() && height <= MAX_HEIGHT {
+            let at = format!("{}.root.height", TreeName::Group(tree, group));
+            let problem = Problem::TreeHeight { found: root.height.get().into(), expected: height.into() };
+            findings.push(Finding::new(at, problem));
+            view.set_root(tree, TreeRoot { height: height.into(), ..root });
+        }
+    }
+}
+
 fn leads_somewhere(volume: &Volume<Image<'_>>, group: u32, tree: GroupTree, root: &TreeRoot) -> bool {
     let block = root.block.get();
     if block == 0 {
@@ -182,7 +222,8 @@ pub(crate) fn settle(disputes: &[Dispute], reported: &HashSet<String>) -> Vec<Fi
     for Dispute { group, difference } in disputes {
         let Difference { path, left, right } = difference.clone();
         let of_root = path.split_once('.').filter(|(tree, _)| GroupTree::named(tree).is_some());
-        let wrong = reported.contains(&format!("group[{group}].{path}"))
+        let field = path.split('[').next().unwrap_or(&path);
+        let wrong = reported.contains(&format!("group[{group}].{field}"))
             || of_root.is_some_and(|(tree, field)| {
                 reported.contains(&format!("{tree}[{group}].root.{field}"))
                     || reported.contains(&format!("{tree}[{group}].root"))

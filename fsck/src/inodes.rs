@@ -8,8 +8,9 @@ use crate::finding::Finding;
 use crate::observe::Observer;
 use crate::problem::Problem;
 use crate::structures::structure_field;
+use crate::trees::record_path;
 use paxfs_format::blocks::Blocks;
-use paxfs_format::chunk::{CHUNK_BLOCKS, CHUNK_INODES};
+use paxfs_format::chunk::{CHUNK_BLOCKS, CHUNK_INODES, Chunk};
 use paxfs_format::declare::OnDisk;
 use paxfs_format::geometry::INODES_PER_BLOCK;
 use paxfs_format::group::{GroupTree, TreeRoot};
@@ -295,36 +296,16 @@ impl<'c, O: Observer> Scan<'c, O> {
         let nameless = pointers == 0 && !orphan;
         if links != pointers || nameless {
             let doubt = LinkDoubt { inode: number, links, pointers, directory: kind == FileType::Directory };
-            check.doubts.note(&check.links, doubt);
+            if self.env.marking {
+                check.doubts.note(&check.links, doubt);
+            }
         }
     }
 }
 
-/// The path of a chunk's record. Only findings need it, so the leaf is looked for then.
+/// The path of a chunk's record. Only findings need it, so it is looked for then.
 fn chunk_path(check: &Check<'_>, group: &Group, start: u32) -> String {
-    use crate::trees::{TreeName, tree};
-    let name = TreeName::Group(GroupTree::Inodes, group.number);
-    let Some(header) = group.header else { return name.to_string() };
-    let tree = tree::<paxfs_format::chunk::Chunk>(check, name, header.root(GroupTree::Inodes));
-    let (mut leaf, mut leaves) = (None, 0u64);
-    for at in tree.range(&check.volume.blocks, paxfs_format::record::Key::MIN) {
-        match at {
-            Ok(at) => {
-                if leaf != Some(at.leaf) {
-                    leaves += u64::from(leaf.is_some());
-                    leaf = Some(at.leaf);
-                }
-                if at.record.start.get() == start {
-                    return format!("{name}.leaf[{leaves}].rec[{}]", at.index);
-                }
-            }
-            Err(error) if error.level == 0 => {
-                leaves += 1;
-            }
-            Err(_) => {}
-        }
-    }
-    name.to_string()
+    record_path::<Chunk>(check, group, GroupTree::Inodes, |chunk| chunk.start.get() == start)
 }
 
 fn is_zero(inode: &Inode) -> bool {
@@ -338,6 +319,7 @@ fn fields(env: &mut Env<'_>, subject: &Subject<'_>, kind: FileType) {
     if inode.generation.get() == 0 {
         subject.find(env, ".generation", Problem::InodeGeneration { inode: number });
     }
+    env.generation(inode.header.generation.get(), || format!("inode[{number}]"), Some(number));
     let flags = inode.flags.get();
     let dax = flags & InodeFlags::DAX != 0 && !matches!(kind, FileType::Regular | FileType::Directory);
     if flags & !InodeFlags::KNOWN != 0 || dax {
@@ -404,6 +386,9 @@ fn payload(env: &mut Env<'_>, subject: &Subject<'_>, kind: FileType) -> bool {
     let Subject { number, inode } = *subject;
     let data = fork(env, subject, Which::Data, kind);
     let attributes = fork(env, subject, Which::Attributes, kind);
+    if !data || !attributes {
+        return false;
+    }
     let used = usize::from(inode.data.inline_bytes.get()) + usize::from(inode.attributes.inline_bytes.get());
     if used > PAYLOAD_SIZE {
         let fault = format!("{used} bytes are in use, it has {PAYLOAD_SIZE}");
@@ -414,13 +399,57 @@ fn payload(env: &mut Env<'_>, subject: &Subject<'_>, kind: FileType) -> bool {
         subject.find(env, field, Problem::InodePayload { inode: number, fault });
         return false;
     }
+    if !borders(env, subject, kind) {
+        return false;
+    }
     let tail = inode.payload.0.get(used..).unwrap_or_default();
     if tail.iter().fold(0, |all, byte| all | byte) != 0 {
         let fault = format!("bytes behind the {used} in use are not zero");
         let end = PAYLOAD_SIZE;
         subject.find(env, &format!(".payload[{used}..{end}]"), Problem::InodePayload { inode: number, fault });
     }
-    data && attributes
+    true
+}
+
+/// Whether the border between the forks in the payload, and the end of the second, can be where they are said to be.
+fn borders(env: &mut Env<'_>, subject: &Subject<'_>, kind: FileType) -> bool {
+    let Subject { number, inode } = *subject;
+    let data = u64::from(inode.data.inline_bytes.get());
+    let length = usize::from(inode.attributes.inline_bytes.get());
+    let hash = env.check.volume.hash;
+    let sound = |from: u64| {
+        let bytes = usize::try_from(from).ok().and_then(|from| inode.payload.0.get(from..from.checked_add(length)?));
+        bytes.is_some_and(|bytes| crate::body::is_sound::<crate::body::Attributes>(number, &hash, bytes))
+    };
+    let mut find = |field: &str, fault: &str| {
+        let problem = Problem::InodePayload { inode: number, fault: fault.to_owned() };
+        subject.find(env, field, problem);
+    };
+    if inode.data.format == ForkFormat::INLINE {
+        let unit = match kind {
+            FileType::Regular => size_of::<paxfs_format::extent::Extent>() as u64,
+            FileType::Directory => 8,
+            _ => 1,
+        };
+        let expected = match kind {
+            FileType::Regular => inode.data.count.get().saturating_mul(unit),
+            _ => inode.size.get(),
+        };
+        let fits = !data.is_multiple_of(unit) || (data != expected && !sound(data) && sound(expected));
+        if fits {
+            find(".data.inline_bytes", "the bytes of the data fork do not end where its contents do");
+            return false;
+        }
+    }
+    if inode.attributes.format == ForkFormat::INLINE {
+        let tail = usize::try_from(data).ok().and_then(|data| inode.payload.0.get(data.checked_add(length)?..));
+        let tail = tail.is_some_and(|tail| tail.iter().any(|&byte| byte != 0));
+        if !length.is_multiple_of(8) || (tail && !sound(data)) {
+            find(".attributes.inline_bytes", "the bytes of the attribute fork do not end where its entries do");
+            return false;
+        }
+    }
+    true
 }
 
 /// Whether a fork is stored in a way that it can be, and has nothing that belongs to another way.

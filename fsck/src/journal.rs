@@ -4,9 +4,10 @@ use crate::finding::Finding;
 use crate::problem::Problem;
 use paxfs_format::device::{Device, MediumError};
 use paxfs_format::geometry::{BLOCK_BYTES, Geometry};
-use paxfs_format::header::Seed;
+use paxfs_format::blocks::Blocks;
+use paxfs_format::header::{Header, Seed};
 use paxfs_format::image::Image;
-use paxfs_format::journal::{Replay, ReplayFault, Slot, replay};
+use paxfs_format::journal::{Replay, ReplayFault, SLOTS, Slot, replay};
 use paxfs_format::superblock::Superblock;
 use std::collections::BTreeSet;
 
@@ -22,19 +23,20 @@ pub(crate) fn read<'d>(
     Ok(replay(bytes, geometry, Seed::new(&superblock.uuid), superblock.header.generation.get()))
 }
 
-/// Checks the journal, and applies to `image` what is committed there.
+/// Checks the journal, and applies to `image` what is committed there. Gives the number of the last transaction.
 pub(crate) fn check(
     image: &mut Image<'_>,
     superblock: &Superblock,
     geometry: &Geometry,
     findings: &mut Vec<Finding>,
-) {
+) -> u64 {
     let device = image.device();
     let replay = match read(device, superblock, geometry) {
         Ok(replay) => replay,
         Err(error) => {
             let problem = Problem::JournalDamaged { fault: error.to_string() };
-            return findings.push(Finding::new("sb.journal_start", problem));
+            findings.push(Finding::new("sb.journal_start", problem));
+            return superblock.header.generation.get();
         }
     };
     if let Some(fault) = &replay.fault {
@@ -68,17 +70,27 @@ pub(crate) fn check(
             findings.push(Finding::new(format!("journal.slot[{}]", first.slot), problem));
         }
     } else if superblock.is_clean() && replay.fault.is_none() {
-        leftovers(&replay, findings);
+        leftovers(&replay, &*image, geometry, findings);
     } else if replay.fault.is_none() && superblock.state.get() == 0 {
         findings.push(Finding::new("sb.state", Problem::NotClosed { state: superblock.state.get() }));
     }
+    let last = replay.live.last().map_or(0, |transaction| transaction.sequence);
+    last.max(superblock.header.generation.get())
 }
 
 /// On a volume that was closed clean nothing half-written is left in the journal.
-fn leftovers(replay: &Replay<'_>, findings: &mut Vec<Finding>) {
+fn leftovers(replay: &Replay<'_>, image: &Image<'_>, geometry: &Geometry, findings: &mut Vec<Finding>) {
     for (number, slot) in (0..).zip(&replay.slots) {
         let fault = match slot {
-            Slot::Empty | Slot::Committed(_) => continue,
+            Slot::Empty => continue,
+            Slot::Committed(_) => {
+                let start = geometry.journal().start.saturating_add(number * (geometry.journal_blocks / SLOTS));
+                let level = image.block(start).ok().and_then(|bytes| Header::of(bytes)).map_or(0, |header| header.level.get());
+                if level == 0 {
+                    continue;
+                }
+                format!("its header has level {level}")
+            }
             Slot::Torn { reason } => (*reason).to_owned(),
             Slot::Broken { fault, .. } => fault.to_string(),
         };

@@ -1,6 +1,6 @@
 //! The differences of directory entries and parent pointers, named; and link counts that do not fit.
 
-use crate::context::{Check, LinkDoubt, locked};
+use crate::context::{Check, CountDoubt, LinkDoubt, locked};
 use crate::differences::{Side, Take, differences};
 use crate::extents::ExtentItem;
 use crate::finding::Finding;
@@ -14,7 +14,7 @@ use paxfs_format::fork::BodyPlace;
 use paxfs_format::hash::DISAMBIGUATOR;
 use paxfs_format::inode::Which;
 use paxfs_format::names::printable;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// A name on one side, and where it is.
@@ -62,7 +62,7 @@ type Pair = (Option<Held>, Option<Held>);
 pub(crate) fn names<'c>(check: &'c Check<'c>, pool: &Pool<'_>, unchecked: &mut Vec<String>) -> Vec<Finding> {
     let proofs = *locked(&check.proofs);
     let mut pairs = Vec::new();
-    let mut findings = Vec::new();
+    let (mut findings, mut silent) = (Vec::new(), Vec::new());
     if proofs.entries != proofs.pointers {
         let found = differences(|take: Take<'_, Held>| rescan(check, pool, || Names { take }));
         if found.cut {
@@ -70,10 +70,61 @@ pub(crate) fn names<'c>(check: &'c Check<'c>, pool: &Pool<'_>, unchecked: &mut V
         }
         pairs = pair(found.left, found.right);
         let silence = Silence::of(check);
-        findings.extend(pairs.iter().filter(|pair| !silence.covers(check, pair)).filter_map(|pair| told(check, pair)));
+        pairs.retain(|pair| {
+            let told = !silence.covers(check, pair);
+            silent.extend((!told).then_some(*pair));
+            told
+        });
+        let of_inode = of_inode(check, &pairs);
+        let mut inodes_told = HashSet::new();
+        for pair in &pairs {
+            match pair.0.zip(pair.1).map(|(entry, _)| entry.child).filter(|child| of_inode.contains(child)) {
+                Some(child) if !inodes_told.insert(child) => {}
+                Some(_) => findings.extend(told(check, pair, true)),
+                None => findings.extend(told(check, pair, false)),
+            }
+        }
     }
+    findings.extend(counts(check, &pairs));
+    pairs.append(&mut silent);
     findings.extend(links(check, &pairs));
     findings
+}
+
+/// Inodes with several names of which all entries disagree with them: then it is the inode that is wrong.
+fn of_inode(check: &Check<'_>, pairs: &[Pair]) -> HashSet<u64> {
+    let mut disagree: HashMap<u64, usize> = HashMap::new();
+    for (entry, pointer) in pairs.iter().filter_map(|pair| pair.0.zip(pair.1)) {
+        if (entry.parent, entry.child, entry.name) == (pointer.parent, pointer.child, pointer.name) {
+            *disagree.entry(entry.child).or_default() += 1;
+        }
+    }
+    let all = |inode: u64, count: usize| {
+        let inode = check.volume.inode(inode);
+        inode.is_ok_and(|inode| check.volume.parents(inode).take(count + 1).count() == count)
+    };
+    disagree.into_iter().filter(|(inode, count)| *count > 1 && all(*inode, *count)).map(|(inode, _)| inode).collect()
+}
+
+/// Numbers of entries that are wrong: told unless an entry that is missing, and told, explains them.
+fn counts(check: &Check<'_>, pairs: &[Pair]) -> Vec<Finding> {
+    let mut doubts = locked(&check.counts).clone();
+    doubts.sort_unstable();
+    let missing = |doubt: &CountDoubt| {
+        let is_missing = |pair: &&Pair| match (doubt.which, pair) {
+            (Which::Data, (None, Some(pointer))) => pointer.parent == doubt.inode,
+            (Which::Attributes, (Some(entry), None)) => entry.child == doubt.inode,
+            _ => false,
+        };
+        pairs.iter().filter(is_missing).count() as u64
+    };
+    let told = |doubt: &CountDoubt| {
+        let CountDoubt { inode, which, found, expected } = *doubt;
+        let at = format!("inode[{inode}].{}.count", which.name());
+        let problem = Problem::ForkCount { inode, found, expected };
+        (found != expected.saturating_add(missing(doubt))).then(|| Finding::new(at, problem).of_file(inode))
+    };
+    doubts.iter().filter_map(told).collect()
 }
 
 fn pair(left: Vec<Held>, right: Vec<Held>) -> Vec<Pair> {
@@ -184,7 +235,8 @@ fn name_at(check: &Check<'_>, number: u64, which: Which, place: EntryPlace) -> V
     find().unwrap_or_default()
 }
 
-fn told(check: &Check<'_>, pair: &Pair) -> Option<Finding> {
+/// A difference; `of_inode` when all names of the inode have the same.
+fn told(check: &Check<'_>, pair: &Pair, of_inode: bool) -> Option<Finding> {
     let entry_path = |entry: &Held| entry.place.path(entry.parent, "directory");
     let pointer_path = |pointer: &Held| pointer.place.path(pointer.child, "attributes");
     let entry_name = |entry: &Held| printable(&name_at(check, entry.parent, Which::Data, entry.place));
@@ -209,7 +261,12 @@ fn told(check: &Check<'_>, pair: &Pair) -> Option<Finding> {
                 let (found, expected) = (entry.kind.into(), pointer.kind.into());
                 (".kind", Problem::NameType { directory, name, inode, found, expected })
             };
-            Finding::new(format!("{at}{field}"), problem).of_file(inode)
+            let at = match (of_inode, field) {
+                (true, ".kind") => format!("inode[{inode}].mode"),
+                (true, ".generation") => format!("inode[{inode}].generation"),
+                _ => format!("{at}{field}"),
+            };
+            Finding::new(at, problem).of_file(inode)
         }
         (Some(entry), None) => {
             let (directory, name, inode) = (entry.parent, entry_name(entry), entry.child);

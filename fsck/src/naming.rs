@@ -13,12 +13,14 @@ use crate::multiset::Key;
 use crate::observe::{ExtentPlace, Link, Observer};
 use crate::pool::Pool;
 use crate::problem::Problem;
+use crate::space::expected_roles;
 use crate::space_naming::{Patch, mismatches, name_group};
-use crate::trees::{Item, TreeName, walk};
+use crate::trees::{Item, TreeName, record_path, walk};
 use core::ops::Range;
+use paxfs_format::cluster::Cluster;
 use paxfs_format::geometry::BLOCK_BYTES;
 use paxfs_format::group::GroupTree;
-use paxfs_format::rmap::Rmap;
+use paxfs_format::rmap::{Owner, Rmap};
 
 /// An extent on one side, and where it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +40,8 @@ struct Pair {
     silent: bool,
     /// The reverse map is wrong.
     blame_rmap: bool,
+    /// The cluster tree is wrong.
+    blame_clusters: bool,
 }
 
 /// Hands extents on, and nothing else.
@@ -109,12 +113,26 @@ fn reverse_maps<'c>(check: &'c Check<'c>, take: Take<'_, Held>) {
                 Item::Doubtful(at, record) => (at, record, true),
                 Item::Lost => return,
             };
-            if record.owner.is_inode() {
-                let item = ExtentItem::of_rmap(record, start);
-                take(Side::Right, check.key.hash(&item), Held { item, place: ExtentPlace::of(&at), doubtful });
-            }
+            let item = ExtentItem::of_rmap(record, start);
+            take(Side::Right, check.key.hash(&item), Held { item, place: ExtentPlace::of(&at), doubtful });
         });
     }
+}
+
+/// The runs of metadata that follow from the geometry and the clusters.
+fn roles<'c>(check: &'c Check<'c>, take: Take<'_, Held>) {
+    for group in check.groups.iter().filter(|group| group.header.is_some()) {
+        let start = check.volume.geometry.group_start(group.number);
+        for role in expected_roles(check, group) {
+            let item = ExtentItem::of_role(&role, start);
+            let place = ExtentPlace { leaf: 0, index: 0 };
+            take(Side::Left, check.key.hash(&item), Held { item, place, doubtful: false });
+        }
+    }
+}
+
+fn is_role(held: &Option<Held>) -> bool {
+    held.is_some_and(|held| !Owner::new(held.item.inode).is_inode())
 }
 
 /// Names everything that is wrong with space. `unchecked` is told what could not be.
@@ -122,9 +140,14 @@ pub(crate) fn space<'c>(check: &'c Check<'c>, pool: &Pool<'_>, unchecked: &mut V
     let mut findings = Vec::new();
     let mut pairs = Vec::new();
     let proofs = *locked(&check.proofs);
-    if check.rmap() && proofs.extents != proofs.rmap {
+    let roles_differ = check.groups.iter().any(|group| {
+        let proof = locked(&group.space);
+        proof.roles_found != proof.roles_expected
+    });
+    if check.rmap() && (proofs.extents != proofs.rmap || roles_differ) {
         let found = differences(|take: Take<'_, Held>| {
             rescan(check, pool, || Extents { take, key: check.key });
+            roles(check, take);
             reverse_maps(check, take);
         });
         if found.cut {
@@ -137,7 +160,9 @@ pub(crate) fn space<'c>(check: &'c Check<'c>, pool: &Pool<'_>, unchecked: &mut V
     }
     let patch = patch(check, &pairs, |pair| pair.blame_rmap);
     for group in &check.groups {
-        findings.extend(name_group(check, group, &patch, unchecked));
+        let clusters = pairs.iter().filter(|pair| pair.blame_clusters).filter_map(|pair| pair.rmap);
+        let clusters: Vec<Range<u64>> = clusters.filter_map(|held| inside(check, group, &held.item)).collect();
+        findings.extend(name_group(check, group, &patch, &clusters, unchecked));
     }
     findings
 }
@@ -151,11 +176,12 @@ fn pair(found: Differences<Held>) -> Vec<Pair> {
     let mut pairs = Vec::new();
     // From the closest likeness to the loosest.
     type Likeness = fn(&ExtentItem) -> (u64, u64, u64);
-    let likenesses: [Likeness; 5] = [
+    let likenesses: [Likeness; 6] = [
         |item| (item.inode, item.offset, item.start),
         |item| (item.inode, item.offset, 0),
         |item| (item.inode, item.start, u64::MAX),
         |item| (item.offset, item.start, item.length.into()),
+        |item| (item.start, item.length.into(), u64::MAX),
         |item| (item.inode, u64::from(item.length), item.end()),
     ];
     for likeness in likenesses {
@@ -195,7 +221,7 @@ fn join<K: Ord>(
 
 impl Pair {
     fn new(file: Option<Held>, rmap: Option<Held>) -> Self {
-        Pair { file, rmap, silent: false, blame_rmap: false }
+        Pair { file, rmap, silent: false, blame_rmap: false, blame_clusters: false }
     }
 }
 
@@ -214,6 +240,7 @@ fn silence(check: &Check<'_>, pairs: &mut [Pair]) {
             }
             (Some(file), None) => {
                 let place = check.volume.geometry.locate(file.item.start);
+                // A group whose roots are lost has no reverse map to speak of.
                 let lost = place.is_none_or(|place| {
                     let group = check.group(place.group);
                     group.is_none_or(|group| group.header.is_none())
@@ -229,7 +256,10 @@ fn silence(check: &Check<'_>, pairs: &mut [Pair]) {
                 let first = lost_extents.partition_point(|(other, _)| *other < inode);
                 let of_inode = lost_extents.iter().skip(first).take_while(|(other, _)| *other == inode);
                 let lost = of_inode.clone().any(|(_, range)| range.contains(&offset));
-                pair.silent = rmap.doubtful || lost || check.is_unknown(inode, &damaged);
+                let group = check.volume.geometry.locate(rmap.item.start).and_then(|place| check.group(place.group));
+                let clusters_lost = group.and_then(|group| group.index.get()).is_none_or(|index| index.clusters_lost);
+                let cluster = inode == Owner::CLUSTER.get() && clusters_lost;
+                pair.silent = rmap.doubtful || lost || cluster || check.is_unknown(inode, &damaged);
                 pair.blame_rmap = rmap.doubtful;
             }
             (None, None) => {}
@@ -238,24 +268,29 @@ fn silence(check: &Check<'_>, pairs: &mut [Pair]) {
 }
 
 /// Decides which side is wrong: the one without which free space and refcounts fit better. The reverse map, when they
-/// fit no worse with the extent.
+/// fit no worse with the extent. Where metadata is, the geometry knows; and of clusters, the blocks that are in use.
 fn judge(check: &Check<'_>, pairs: &mut [Pair]) {
-    if pairs.iter().all(|pair| pair.silent) {
+    for pair in pairs.iter_mut().filter(|pair| !pair.silent && (is_role(&pair.file) || is_role(&pair.rmap))) {
+        pair.blame_clusters = is_cluster_wrong(check, pair);
+        pair.blame_rmap = !pair.blame_clusters;
+    }
+    let is_open = |pair: &Pair| !pair.silent && !is_role(&pair.file) && !is_role(&pair.rmap);
+    if !pairs.iter().any(is_open) {
         return;
     }
-    let settled = |pair: &Pair| pair.silent && pair.blame_rmap;
+    let settled = |pair: &Pair| !is_open(pair) && pair.blame_rmap;
     let by_rmap = patch(check, pairs, settled);
-    let by_files = patch(check, pairs, |pair| settled(pair) || !pair.silent);
+    let by_files = patch(check, pairs, |pair| settled(pair) || is_open(pair));
     for group in &check.groups {
         let blocks = |pair: &Pair| -> Vec<Range<u64>> {
             let items = [pair.file, pair.rmap].into_iter().flatten().map(|held| held.item);
             items.filter_map(|item| inside(check, group, &item)).collect()
         };
-        if !pairs.iter().any(|pair| !pair.silent && !blocks(pair).is_empty()) {
+        if !pairs.iter().any(|pair| is_open(pair) && !blocks(pair).is_empty()) {
             continue;
         }
         let (with_rmap, with_files) = (mismatches(check, group, &by_rmap), mismatches(check, group, &by_files));
-        for pair in pairs.iter_mut().filter(|pair| !pair.silent) {
+        for pair in pairs.iter_mut().filter(|pair| is_open(pair)) {
             let ranges = blocks(pair);
             if ranges.is_empty() {
                 continue;
@@ -267,6 +302,15 @@ fn judge(check: &Check<'_>, pairs: &mut [Pair]) {
             pair.blame_rmap |= if lone_rmap { files < rmap } else { files <= rmap };
         }
     }
+}
+
+/// Whether metadata lies where the reverse map has a cluster, and the cluster tree has none.
+fn is_cluster_wrong(check: &Check<'_>, pair: &Pair) -> bool {
+    let Some(rmap) = pair.rmap.filter(|rmap| rmap.item.inode == Owner::CLUSTER.get()) else { return false };
+    let group = check.volume.geometry.locate(rmap.item.start).and_then(|place| check.group(place.group));
+    group.is_some_and(|group| {
+        locked(&group.outside).iter().any(|(block, _)| (rmap.item.start..rmap.item.end()).contains(block))
+    })
 }
 
 /// The blocks of an extent that lie in a group, from the group's start.
@@ -288,7 +332,7 @@ fn overlap(list: &[Range<u64>], range: &Range<u64>) -> u64 {
 fn patch(check: &Check<'_>, pairs: &[Pair], by_file: impl Fn(&Pair) -> bool) -> Patch {
     let mut patch = Patch::default();
     for pair in pairs.iter().filter(|pair| by_file(pair)) {
-        if let Some(rmap) = pair.rmap.filter(|rmap| !rmap.doubtful) {
+        if let Some(rmap) = pair.rmap {
             patch.remove(check, &rmap.item);
         }
         if let Some(file) = pair.file.filter(|file| !file.doubtful) {
@@ -312,6 +356,23 @@ fn told(check: &Check<'_>, pair: &Pair) -> Option<Finding> {
             format!("rmap[{}].root", place.group)
         })
     };
+    if pair.blame_clusters || is_role(&pair.file) || (is_role(&pair.rmap) && pair.file.is_none()) {
+        let shown = |held: &Option<Held>| held.map_or("nothing there".to_owned(), |held| held.item.to_string());
+        let (found, expected) = (shown(&pair.rmap), shown(&pair.file));
+        if pair.blame_clusters {
+            let at = wrong_cluster(check, pair);
+            return Some(Finding::new(at, Problem::ClusterWrong { found: expected, expected: found }));
+        }
+        let at = match (&pair.file, &pair.rmap) {
+            (Some(file), Some(rmap)) => {
+                let field = differing(&file.item, &rmap.item);
+                format!("{}.{}", of_rmap(rmap), if field == "inode" { "owner" } else { field })
+            }
+            (None, Some(rmap)) => of_rmap(rmap),
+            (file, None) => file.map_or_else(|| "rmap[0].root".to_owned(), |file| missing(&file.item)),
+        };
+        return Some(Finding::new(at, Problem::RmapRole { found, expected }));
+    }
     Some(match (&pair.file, &pair.rmap, pair.blame_rmap) {
         (Some(file), Some(rmap), blame_rmap) => {
             let (extent, record) = (file.place.of_extent(file.item.inode), of_rmap(rmap));
@@ -350,6 +411,19 @@ fn told(check: &Check<'_>, pair: &Pair) -> Option<Finding> {
         }
         (None, None, _) => return None,
     })
+}
+
+/// The path of the cluster that is in the tree and not where the reverse map has it.
+fn wrong_cluster(check: &Check<'_>, pair: &Pair) -> String {
+    let at = pair.rmap.or(pair.file).and_then(|held| check.volume.geometry.locate(held.item.start));
+    let Some(group) = at.and_then(|place| check.group(place.group)) else { return "clusters[0].root".to_owned() };
+    let range = |held: &Option<Held>| held.and_then(|held| inside(check, group, &held.item)).unwrap_or(0..0);
+    let (file, rmap) = (range(&pair.file), range(&pair.rmap));
+    let path = record_path::<Cluster>(check, group, GroupTree::Clusters, |cluster| {
+        let start = u64::from(cluster.start.get());
+        file.contains(&start) && !rmap.contains(&start)
+    });
+    if path.ends_with("root") { path } else { format!("{path}.start") }
 }
 
 /// The first field in which both differ.

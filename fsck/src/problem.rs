@@ -117,7 +117,7 @@ problems! {
         "the tree's root is block {found}, which holds no root of it; the header's copy has block {expected}";
     /// The height of a tree is not that of its root node. The node's own level is used.
     TreeHeight "PX-TREE-HEIGHT" Damage { found: u64, expected: u64 }
-        "the tree has height {found}, its root node is at level {expected} minus 1";
+        "the tree has height {found}, its root node has height {expected}";
     /// A root's number of nodes or records is not what is in the tree.
     TreeCount "PX-TREE-COUNT" Notice { field: String, found: u64, expected: u64 }
         "{field} is {found}, the tree has {expected}";
@@ -142,6 +142,10 @@ problems! {
     /// A record cannot be what it says by itself: empty, past the end of the volume or group, misaligned, with unknown
     /// flags, or with an impossible count or owner.
     Record "PX-RECORD" Damage { fault: String } "the record {fault}";
+    /// A structure says that it was last written by transaction 0, which there is not, or by one that is not yet
+    /// committed. It may come from an older or a lost state of the volume.
+    Generation "PX-GENERATION" Damage { found: u64, newest: u64 }
+        "last written by transaction {found}, the volume is at {newest}";
     /// Two records of a tree overlap where they must not.
     RecordOverlap "PX-RECORD-OVERLAP" Damage { end: u64, start: u64 }
         "overlaps its neighbour: that ends at {end}, this starts at {start}";

@@ -8,7 +8,7 @@ use crate::groups::check_free_count;
 use crate::multiset::{Key, Multiset};
 use crate::observe::ExtentPlace;
 use crate::problem::Problem;
-use crate::space::{Run, expected_roles, with_owners};
+use crate::space::{Run, with_owners};
 use crate::sweep::{Sweep, Swept};
 use crate::trees::{Item, TreeName, walk};
 use core::ops::Range;
@@ -64,7 +64,6 @@ impl Patch {
 enum Which {
     Free,
     Refcount,
-    Role,
 }
 
 /// A run on one side, and where it is.
@@ -87,7 +86,6 @@ impl Hand<'_> {
         let salt = match held.which {
             Which::Free => 1u128,
             Which::Refcount => 2,
-            Which::Role => 3,
         };
         // The same run of another kind is another element.
         (self.take)(side, self.key.hash(&held.run).wrapping_mul(salt << 1 | 1), held);
@@ -158,32 +156,37 @@ impl Swept for Alarms {
     }
 }
 
-/// The reverse map of a group as it should be, in order: as it is, with the patch, and with the roles that follow from
-/// the geometry instead of its own.
+/// The reverse map of a group as it should be, in order: as it is, with the patch.
 fn records<'c>(check: &'c Check<'c>, group: &Group, patch: &Patch, mut take: impl FnMut(&Rmap)) {
     let Some(header) = group.header else { return };
     let number = group.number;
     let start = check.volume.geometry.group_start(number);
     let mut env = Env::new(check, false);
-    let role = |run: &Run| Rmap {
-        start: u32::try_from(run.start).unwrap_or(u32::MAX).into(),
-        length: u32::try_from(run.blocks()).unwrap_or(u32::MAX).into(),
-        owner: run.what.into(),
-        offset: 0.into(),
-        flags: 0.into(),
+    let (name, root) = (TreeName::Group(GroupTree::Rmap, number), header.root(GroupTree::Rmap));
+    let space = check.volume.geometry.group_space(number);
+    let stays = |record: &Rmap| {
+        patch.remove.is_empty() || !patch.remove.contains(&(number, ExtentItem::of_rmap(record, start)))
     };
     let mut extra: Vec<Rmap> = patch.add.get(&number).cloned().unwrap_or_default();
-    extra.extend(expected_roles(check, group).iter().map(role));
+    if locked(&group.space).doubtful {
+        // Records out of order may be right all the same: those that no difference is about.
+        walk::<Rmap>(&mut env, name, root, |_, item| {
+            if let Item::Doubtful(_, record) = item
+                && record.check(&space).is_ok()
+                && stays(record)
+            {
+                extra.push(*record);
+            }
+        });
+    }
     extra.sort_unstable_by_key(Record::key);
     let mut extra = extra.into_iter().peekable();
-    let name = TreeName::Group(GroupTree::Rmap, number);
-    walk::<Rmap>(&mut env, name, header.root(GroupTree::Rmap), |_, item| {
+    walk::<Rmap>(&mut env, name, root, |_, item| {
         let Item::Sound(_, record) = item else { return };
         while let Some(before) = extra.next_if(|extra| extra.key() <= record.key()) {
             take(&before);
         }
-        let gone = !patch.remove.is_empty() && patch.remove.contains(&(number, ExtentItem::of_rmap(record, start)));
-        if record.owner.is_inode() && !gone {
+        if stays(record) {
             take(record);
         }
     });
@@ -223,18 +226,6 @@ fn enumerate<'c>(check: &'c Check<'c>, group: &Group, patch: &Patch, take: Take<
         }
         return;
     }
-    let name = TreeName::Group(GroupTree::Rmap, number);
-    walk::<Rmap>(&mut env, name, header.root(GroupTree::Rmap), |_, item| {
-        let (at, record, doubtful) = match item {
-            Item::Sound(at, record) => (at, record, false),
-            Item::Doubtful(at, record) => (at, record, true),
-            Item::Lost => return,
-        };
-        if !record.owner.is_inode() {
-            left(Which::Role, Run::of(record, record.owner.get()), &at, doubtful);
-        }
-    });
-    expected_roles(check, group).iter().for_each(|run| hand.right(Which::Role, run.start, run.end, run.what));
     let mut sweep = Sweep::new(&hand);
     records(check, group, patch, |record| sweep.record(record));
     sweep.finish(check.volume.geometry.group_len(number));
@@ -253,7 +244,7 @@ fn alarms<'c>(check: &'c Check<'c>, group: &Group, patch: &Patch) -> Alarms {
 /// Blocks of a group where free space or refcounts do not fit a reverse map with that patch: disjoint, ascending.
 pub(crate) fn mismatches<'c>(check: &'c Check<'c>, group: &Group, patch: &Patch) -> Vec<Range<u64>> {
     let found = differences(|take: Take<'_, Held>| enumerate(check, group, patch, take));
-    let runs = found.left.iter().chain(&found.right).filter(|held| held.which != Which::Role);
+    let runs = found.left.iter().chain(&found.right);
     let mut ranges: Vec<Range<u64>> = runs.map(|held| held.run.range()).collect();
     let alarms = alarms(check, group, patch);
     ranges.extend(alarms.crossed.into_iter().map(|(range, _)| range));
@@ -273,7 +264,7 @@ pub(crate) fn mismatches<'c>(check: &'c Check<'c>, group: &Group, patch: &Patch)
 fn is_proven(proof: &SpaceProof, check: &Check<'_>) -> bool {
     let free = proof.free_tree == proof.free_swept;
     let refcount = !check.reflink() || proof.refcount_tree == proof.refcount_swept;
-    free && refcount && proof.roles_found == proof.roles_expected && !proof.alarm
+    free && refcount && !proof.alarm
 }
 
 /// Names what is wrong with the space of a group.
@@ -281,6 +272,7 @@ pub(crate) fn name_group<'c>(
     check: &'c Check<'c>,
     group: &Group,
     patch: &Patch,
+    clusters: &[Range<u64>],
     unchecked: &mut Vec<String>,
 ) -> Vec<Finding> {
     let number = group.number;
@@ -292,7 +284,7 @@ pub(crate) fn name_group<'c>(
     }
     if is_proven(&proof, check) && (patch.is_empty() || !patch.touches(number)) {
         check_free_count(&mut env, group, None);
-        outside(&mut env, group, &[]);
+        outside(&mut env, group, clusters);
         return env.findings;
     }
     let found = differences(|take: Take<'_, Held>| enumerate(check, group, patch, take));
@@ -300,13 +292,12 @@ pub(crate) fn name_group<'c>(
         unchecked.push(format!("not all differences of space in group {number} are listed"));
     }
     let lost = lost_ranges(&mut env, group);
-    for which in [Which::Role, Which::Free, Which::Refcount] {
+    for which in [Which::Free, Which::Refcount] {
         let of = |list: &[Held]| -> Vec<Held> { list.iter().filter(|held| held.which == which).copied().collect() };
         let hunks = pair(of(&found.left), of(&found.right));
         let gaps = match which {
             Which::Free => &lost.free,
             Which::Refcount => &lost.refcount,
-            Which::Role => &lost.rmap,
         };
         for hunk in hunks {
             let covers = |held: &Held| gaps.iter().any(|gap| gap.start <= held.run.end && held.run.start <= gap.end);
@@ -315,8 +306,7 @@ pub(crate) fn name_group<'c>(
                 (None, Some(right)) => covers(&right),
                 _ => false,
             };
-            let unknown_cluster = which == Which::Role && group.index.get().is_none_or(|index| index.clusters_lost);
-            if !follows && !unknown_cluster {
+            if !follows {
                 let finding = told(check, group, which, hunk);
                 env.findings.extend(finding);
             }
@@ -324,22 +314,19 @@ pub(crate) fn name_group<'c>(
     }
     let alarms = alarms(check, group, patch);
     tell_alarms(&mut env, group, &alarms);
-    let roles: Vec<Held> = found.left.iter().filter(|held| held.which == Which::Role).copied().collect();
-    outside(&mut env, group, &roles);
+    outside(&mut env, group, clusters);
     let swept = check.rmap().then_some(alarms.free_blocks);
     check_free_count(&mut env, group, swept);
     env.findings
 }
 
-/// Metadata blocks in no cluster: told, unless the reverse map has a cluster there that the cluster tree has not.
-fn outside(env: &mut Env<'_>, group: &Group, roles: &[Held]) {
+/// Metadata blocks in no cluster: told, unless a cluster has been told of that the cluster tree should have there.
+fn outside(env: &mut Env<'_>, group: &Group, clusters: &[Range<u64>]) {
     let start = env.check.volume.geometry.group_start(group.number);
     let list = core::mem::take(&mut *locked(&group.outside));
     for (block, at) in list {
         let inside = block.saturating_sub(start);
-        let explained = roles.iter().any(|held| held.run.what == Owner::CLUSTER.get() && held.run.range().contains(&inside));
-        if explained {
-            locked(&group.outside).push((block, String::new()));
+        if clusters.iter().any(|cluster| cluster.contains(&inside)) {
             continue;
         }
         if at.is_empty() {
@@ -355,7 +342,6 @@ fn outside(env: &mut Env<'_>, group: &Group, roles: &[Held]) {
 struct Lost {
     free: Vec<Range<u64>>,
     refcount: Vec<Range<u64>>,
-    rmap: Vec<Range<u64>>,
 }
 
 fn lost_ranges(env: &mut Env<'_>, group: &Group) -> Lost {
@@ -378,46 +364,66 @@ fn lost_ranges(env: &mut Env<'_>, group: &Group) -> Lost {
         lost.refcount = of::<Refcount>(env, name(GroupTree::Refcount), header.root(GroupTree::Refcount));
     }
     env.findings.truncate(before);
-    let rmap = locked(&env.check.doubts.rmap);
-    lost.rmap = rmap.iter().filter(|(number, _)| *number == group.number).map(|(_, range)| range.clone()).collect();
-    drop(rmap);
     lost
 }
 
-/// Puts runs together that mean the same.
+/// Puts runs together that mean the same: those that begin, or end, or lie alike, then those of the same length.
 fn pair(left: Vec<Held>, right: Vec<Held>) -> Vec<(Option<Held>, Option<Held>)> {
     let mut left: Vec<Option<Held>> = left.into_iter().map(Some).collect();
-    let mut right: Vec<Held> = right;
+    let mut right: Vec<Option<Held>> = right.into_iter().map(Some).collect();
     left.sort_unstable_by_key(|held| held.map(|held| held.run));
-    right.sort_unstable_by_key(|held| held.run);
+    right.sort_unstable_by_key(|held| held.map(|held| held.run));
     let mut pairs = Vec::new();
-    let mut alone = Vec::new();
-    // What overlaps goes together, from the left: both lists are ascending and each is disjoint, or nearly.
+    type Likeness = fn(&Run) -> (u64, u64);
+    let alike: [Likeness; 2] = [|run| (run.start, 0), |run| (run.end, 0)];
+    for likeness in alike {
+        by_key(&mut left, &mut right, likeness, &mut pairs);
+    }
+    by_overlap(&mut left, &mut right, &mut pairs);
+    by_key(&mut left, &mut right, |run| (run.blocks(), run.what), &mut pairs);
+    pairs.extend(left.into_iter().flatten().map(|held| (Some(held), None)));
+    pairs.extend(right.into_iter().flatten().map(|held| (None, Some(held))));
+    pairs.sort_unstable_by_key(|(left, right)| left.or(*right).map(|held| held.run));
+    pairs
+}
+
+type Pairs = Vec<(Option<Held>, Option<Held>)>;
+
+fn by_key(
+    left: &mut [Option<Held>],
+    right: &mut [Option<Held>],
+    likeness: impl Fn(&Run) -> (u64, u64),
+    pairs: &mut Pairs,
+) {
+    let mut keys: HashMap<(u64, u64), Vec<usize>> = HashMap::new();
+    for (i, held) in left.iter().enumerate().rev() {
+        if let Some(held) = held {
+            keys.entry(likeness(&held.run)).or_default().push(i);
+        }
+    }
+    for slot in right {
+        let Some(held) = slot else { continue };
+        let partner = keys.get_mut(&likeness(&held.run)).and_then(Vec::pop);
+        if let Some(partner) = partner.and_then(|i| left.get_mut(i)).and_then(Option::take) {
+            pairs.push((Some(partner), slot.take()));
+        }
+    }
+}
+
+/// Both lists ascend, and each is disjoint, or nearly.
+fn by_overlap(left: &mut [Option<Held>], right: &mut [Option<Held>], pairs: &mut Pairs) {
     let mut next = 0;
-    for held in right {
+    for slot in right {
+        let Some(held) = *slot else { continue };
         while left.get(next).is_some_and(|one| one.is_none_or(|one| one.run.end <= held.run.start)) {
             next += 1;
         }
-        match left.get_mut(next) {
-            Some(slot) if slot.is_some_and(|one| one.run.start < held.run.end) => pairs.push((slot.take(), Some(held))),
-            _ => alone.push(held),
+        if let Some(partner) = left.get_mut(next)
+            && partner.is_some_and(|one| one.run.start < held.run.end)
+        {
+            pairs.push((partner.take(), slot.take()));
         }
     }
-    // Then what has the same length and number: its start is wrong.
-    let mut by_length: HashMap<(u64, u64), Vec<usize>> = HashMap::new();
-    for (i, held) in left.iter().enumerate().rev() {
-        if let Some(held) = held {
-            by_length.entry((held.run.blocks(), held.run.what)).or_default().push(i);
-        }
-    }
-    for held in alone {
-        let partner = by_length.get_mut(&(held.run.blocks(), held.run.what)).and_then(Vec::pop);
-        let partner = partner.and_then(|i| left.get_mut(i)).and_then(Option::take);
-        pairs.push((partner, Some(held)));
-    }
-    pairs.extend(left.into_iter().flatten().map(|held| (Some(held), None)));
-    pairs.sort_unstable_by_key(|(left, right)| left.or(*right).map(|held| held.run));
-    pairs
 }
 
 fn told(check: &Check<'_>, group: &Group, which: Which, hunk: (Option<Held>, Option<Held>)) -> Option<Finding> {
@@ -426,7 +432,6 @@ fn told(check: &Check<'_>, group: &Group, which: Which, hunk: (Option<Held>, Opt
     let tree = match which {
         Which::Free => GroupTree::Free,
         Which::Refcount => GroupTree::Refcount,
-        Which::Role => GroupTree::Rmap,
     };
     let name = TreeName::Group(tree, number);
     let at = |held: &Held| {
@@ -438,7 +443,6 @@ fn told(check: &Check<'_>, group: &Group, which: Which, hunk: (Option<Held>, Opt
     let env = Env::new(check, false);
     let owned = |finding: Finding, run: &Run| with_owners(&env, group, run.range(), finding);
     Some(match (which, hunk) {
-        (Which::Role, hunk) => told_role(check, group, hunk, nowhere)?,
         (Which::Free, (Some(left), Some(right))) => {
             let field = if left.run.start != right.run.start { "start" } else { "length" };
             let problem = Problem::FreeWrong {
@@ -486,60 +490,6 @@ fn told(check: &Check<'_>, group: &Group, which: Which, hunk: (Option<Held>, Opt
             owned(Finding::new(nowhere, problem), &right.run)
         }
         (_, (None, None)) => return None,
-    })
-}
-
-fn told_role(
-    check: &Check<'_>,
-    group: &Group,
-    (left, right): (Option<Held>, Option<Held>),
-    nowhere: String,
-) -> Option<Finding> {
-    let number = group.number;
-    let start = check.volume.geometry.group_start(number);
-    let shown = |held: &Option<Held>| match held {
-        Some(held) => {
-            let owner = paxfs_format::field::value::Value::read(
-                &<Owner as paxfs_format::declare::FieldType>::KIND,
-                &held.run.what.to_le_bytes(),
-            )
-            .map(|value| value.to_string())
-            .unwrap_or_default();
-            format!("{owner} in blocks {} to {}", start.saturating_add(held.run.start), start.saturating_add(held.run.end) - 1)
-        }
-        None => "nothing there".to_owned(),
-    };
-    let (found, expected) = (shown(&left), shown(&right));
-    // Metadata that lies in a cluster of the reverse map, and in none of the tree, speaks for the reverse map.
-    let wrong_tree = left.is_some_and(|left| {
-        left.run.what == Owner::CLUSTER.get()
-            && locked(&group.outside).iter().any(|(block, _)| left.run.range().contains(&block.saturating_sub(start)))
-    });
-    let index = group.index.get();
-    if wrong_tree && let (Some(left), Some(index)) = (left, index) {
-        // The record of the cluster tree that the reverse map has not.
-        let covered = |block: u32| left.run.range().contains(&u64::from(block));
-        let wrong = right.and_then(|right| {
-            index.clusters.iter().position(|cluster| {
-                right.run.range().contains(&cluster.start.into()) && !covered(cluster.start)
-            })
-        });
-        let at = match wrong {
-            Some(position) => {
-                let per_leaf = paxfs_format::node::max_records::<paxfs_format::cluster::Cluster>();
-                format!("clusters[{number}].leaf[{}].rec[{}].start", position / per_leaf, position % per_leaf)
-            }
-            None => format!("clusters[{number}].root"),
-        };
-        return Some(Finding::new(at, Problem::ClusterWrong { found: expected, expected: found }));
-    }
-    let problem = Problem::RmapRole { found, expected };
-    Some(match left {
-        Some(held) => {
-            let ExtentPlace { leaf, index } = held.place;
-            Finding::new(format!("rmap[{number}].leaf[{leaf}].rec[{index}]"), problem)
-        }
-        None => Finding::new(nowhere, problem),
     })
 }
 

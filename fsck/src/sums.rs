@@ -99,8 +99,12 @@ fn owners(env: &Env<'_>, group: &Group, window: &Range<u64>) -> Vec<u8> {
         let owner = record.owner.get();
         if last.0 != owner {
             let inode = check.volume.inode_unverified(owner);
-            let unsummed = inode.is_ok_and(|inode| inode.flags.get() & InodeFlags::NOCSUM != 0);
-            last = (owner, if unsummed { UNSUMMED } else { SUMMED });
+            let flags = inode.map_or(u32::MAX, |inode| inode.flags.get());
+            last = (owner, match flags {
+                flags if flags & !InodeFlags::KNOWN != 0 => SUMMED | UNSUMMED,
+                flags if flags & InodeFlags::NOCSUM != 0 => UNSUMMED,
+                _ => SUMMED,
+            });
         }
         let part = |block: u64| {
             usize::try_from(block.clamp(window.start, window.end).saturating_sub(window.start)).unwrap_or(usize::MAX)
@@ -159,7 +163,10 @@ fn one(
         let problem = Problem::SumState { block, state: state.get().into(), crc: crc.into() };
         let finding = Finding::new(format!("sum[{block}].{field}"), problem);
         let finding = with_owners(env, group, inside..inside.saturating_add(1), finding);
-        return env.findings.push(finding);
+        env.findings.push(finding);
+        if !known {
+            return;
+        }
     }
     if state == SumState::NONE {
         if owner == SUMMED {

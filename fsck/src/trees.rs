@@ -1,6 +1,6 @@
 //! Walking a tree: faults become findings, nodes are marked as used, records go to whoever asked.
 
-use crate::context::{Check, Env};
+use crate::context::{Check, Env, Group};
 use crate::finding::Finding;
 use crate::problem::Problem;
 use core::fmt;
@@ -9,7 +9,7 @@ use paxfs_format::blocks::Blocks;
 use paxfs_format::group::{GroupTree, TreeRoot};
 use paxfs_format::header::{BlockKind, Header, MAGIC};
 use paxfs_format::node::{MAX_HEIGHT, Node};
-use paxfs_format::record::{Record, Space};
+use paxfs_format::record::{Key, Record, Space};
 use paxfs_format::tree::{Defect, NodeFault, NodePlace, Place, RecordPlace, Tree, TreeFault, Visitor, Walked};
 use std::sync::atomic::Ordering;
 
@@ -166,8 +166,9 @@ struct Walker<'w, 'c, F> {
 }
 
 impl<'c, R: Record, F: FnMut(&mut Env<'c>, Item<'_, R>)> Visitor<R> for Walker<'_, 'c, F> {
-    fn node(&mut self, at: &NodePlace, _node: &Node) {
+    fn node(&mut self, at: &NodePlace, node: &Node) {
         let name = self.name;
+        self.env.generation(node.header.generation.get(), || format!("{name}.{at}"), name.inode());
         self.env.mark(at.block, || format!("{name}.{at}"), name.inode());
     }
 
@@ -222,15 +223,38 @@ impl<F> Walker<'_, '_, F> {
         if self.env.marking {
             self.env.check.mark(node.block);
         }
-        let leads_on = match self.name {
-            TreeName::Group(tree, _) => matches!(tree, GroupTree::Inodes | GroupTree::Clusters),
-            TreeName::Extents(_) => false,
-            TreeName::Directory(_) | TreeName::Attributes(_) => true,
-        };
-        if node.level > 0 || leads_on {
-            self.env.check.doubts.blocks.store(true, Ordering::Relaxed);
+        // Or the pointer to it is wrong, and another block is in use.
+        self.env.check.doubts.blocks.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The path of the first record of a group's tree that `is` the one; of the tree when none is.
+pub(crate) fn record_path<R: Record>(
+    check: &Check<'_>,
+    group: &Group,
+    which: GroupTree,
+    is: impl Fn(&R) -> bool,
+) -> String {
+    let name = TreeName::Group(which, group.number);
+    let Some(header) = group.header else { return format!("{name}.root") };
+    let tree = tree::<R>(check, name, header.root(which));
+    // Leaves count as a walk counts them: those that cannot be read are leaves, too.
+    let (mut leaf, mut leaves) = (None, 0u64);
+    for at in tree.range(&check.volume.blocks, Key::MIN) {
+        match at {
+            Ok(at) => {
+                if leaf != Some(at.leaf) {
+                    leaf = Some(at.leaf);
+                    leaves = leaves.saturating_add(1);
+                }
+                if is(&at.record) {
+                    return format!("{name}.leaf[{}].rec[{}]", leaves.saturating_sub(1), at.index);
+                }
+            }
+            Err(error) => leaves = leaves.saturating_add(u64::from(error.level == 0)),
         }
     }
+    format!("{name}.root")
 }
 
 /// The field of a node's header that a fault is about, as the end of a path.

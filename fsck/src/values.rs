@@ -50,10 +50,12 @@ pub(crate) fn value(
                 let (field, fault) = body_fault(&fault);
                 let problem = Problem::ValueDamaged { inode: subject.number, block, fault };
                 env.findings.push(Finding::new(format!("{}{field}", at(index)), problem).of_file(subject.number));
+                env.check.doubts.blocks.store(true, std::sync::atomic::Ordering::Relaxed);
                 broken = true;
                 continue;
             }
         };
+        env.block_generation(block, || at(index), Some(subject.number));
         let rest = usize::try_from(length).unwrap_or(0).saturating_sub(index.saturating_mul(BODY_SIZE));
         let expected = rest.min(BODY_SIZE);
         if bytes.len() != expected {

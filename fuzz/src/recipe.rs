@@ -22,6 +22,6 @@ pub fn recipe(data: &[u8]) {
         && recipe.volume.state.is_none()
         && recipe.files.iter().all(|item| !item.orphan);
     let Ok((device, _)) = recipe.image() else { return };
-    let findings = tools::check(&device);
+    let findings = tools::check(&device, 1);
     assert!(!healthy || findings.is_empty(), "mkfs made a volume with findings: {findings:?}");
 }

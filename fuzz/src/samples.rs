@@ -96,7 +96,8 @@ fn structures(volume: &Volume<Image<'_>>) -> Vec<Target> {
     }
     for slot in 0..2 {
         one(volume, &mut found, &format!("journal.slot[{slot}]"));
-        each(volume, &mut found, &format!("journal.slot[{slot}].rec"));
+        let records = value_at(volume, &format!("journal.slot[{slot}].header.count"));
+        each(volume, &mut found, &format!("journal.slot[{slot}].rec"), records);
     }
     for number in inodes(volume).flatten() {
         inode(volume, &mut found, number);
@@ -112,13 +113,13 @@ fn inode(volume: &Volume<Image<'_>>, found: &mut Vec<Target>, number: u64) {
     one(volume, found, &at);
     match volume.inode(number).ok().and_then(|inode| inode.file_type()) {
         Some(FileType::Regular) => {
-            each(volume, found, &format!("{at}.extents.rec"));
+            each(volume, found, &format!("{at}.extents.rec"), value_at(volume, &format!("{at}.data.count")));
             nodes(volume, found, &format!("{at}.extents"));
         }
         Some(FileType::Directory) => entries(volume, found, &format!("{at}.directory")),
         Some(FileType::Symlink) => {
             one(volume, found, &format!("{at}.target"));
-            each(volume, found, &format!("{at}.value"));
+            each(volume, found, &format!("{at}.value"), u64::MAX);
         }
         _ => (),
     }
@@ -127,13 +128,13 @@ fn inode(volume: &Volume<Image<'_>>, found: &mut Vec<Target>, number: u64) {
 
 /// Entries, inline and in blocks, and the index over them.
 fn entries(volume: &Volume<Image<'_>>, found: &mut Vec<Target>, at: &str) {
-    each(volume, found, &format!("{at}.entry"));
+    each(volume, found, &format!("{at}.entry"), u64::MAX);
     for block in 0.. {
         let path = format!("{at}.block[{block}]");
         if !one(volume, found, &path) {
             break;
         }
-        each(volume, found, &format!("{path}.entry"));
+        each(volume, found, &format!("{path}.entry"), u64::MAX);
     }
     nodes(volume, found, &format!("{at}.index"));
 }
@@ -142,24 +143,22 @@ fn entries(volume: &Volume<Image<'_>>, found: &mut Vec<Target>, at: &str) {
 fn nodes(volume: &Volume<Image<'_>>, found: &mut Vec<Target>, tree: &str) {
     one(volume, found, &format!("{tree}.root"));
     for level in 0.. {
-        let mut any = false;
-        for node in 0.. {
-            let path = format!("{tree}.node[{level}][{node}]");
-            if !one(volume, found, &format!("{path}.header")) {
-                break;
-            }
-            any = true;
-            each(volume, found, &format!("{path}.rec"));
+        let path = if level == 0 { format!("{tree}.leaf") } else { format!("{tree}.node[{level}]") };
+        let mut nodes = 0;
+        while one(volume, found, &format!("{path}[{nodes}].header")) {
+            let at = format!("{path}[{nodes}]");
+            each(volume, found, &format!("{at}.rec"), value_at(volume, &format!("{at}.header.count")));
+            nodes += 1;
         }
-        if !any {
+        if nodes == 0 {
             break;
         }
     }
 }
 
-/// The structures `path[0]`, `path[1]`, … and the parts of entries that have paths of their own.
-fn each(volume: &Volume<Image<'_>>, found: &mut Vec<Target>, path: &str) {
-    for number in 0.. {
+/// The structures `path[0]`, `path[1]`, … up to `limit`, and the parts of entries that have paths of their own.
+fn each(volume: &Volume<Image<'_>>, found: &mut Vec<Target>, path: &str, limit: u64) {
+    for number in 0..limit {
         let at = format!("{path}[{number}]");
         if !one(volume, found, &at) {
             break;
@@ -168,6 +167,12 @@ fn each(volume: &Volume<Image<'_>>, found: &mut Vec<Target>, path: &str) {
             one(volume, found, &format!("{at}.{part}"));
         }
     }
+}
+
+/// The number in a field; 0 when there is none.
+fn value_at(volume: &Volume<Image<'_>>, path: &str) -> u64 {
+    let bytes = resolve(volume, path).ok().and_then(|target| target.read(&volume.blocks).ok());
+    bytes.unwrap_or_default().iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
 fn one(volume: &Volume<Image<'_>>, found: &mut Vec<Target>, path: &str) -> bool {

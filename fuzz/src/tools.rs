@@ -6,6 +6,8 @@ use paxfs_dbg::cli::Line;
 use paxfs_dbg::commands;
 use paxfs_dbg::session::Session;
 use paxfs_format::device::Device;
+use paxfs_fsck::Options;
+use std::num::NonZeroUsize;
 
 /// Commands of dbg that need no argument to find anything.
 const COMMANDS: [&str; 12] = [
@@ -16,7 +18,7 @@ const WITH_NUMBER: [&str; 6] = ["block", "inode", "owner", "path", "extents", "l
 
 /// Checks the device, and asks dbg two things that follow from `data`.
 pub fn ask_all(device: Device, data: &[u8]) {
-    check(&device);
+    check(&device, 1 + data.len() % 2);
     let blocks = device.len() / 4096;
     let mut hash = data.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -47,7 +49,15 @@ pub fn ask(session: &mut Session, line: &str) {
     }
 }
 
-/// Everything that fsck finds, each as a line.
-pub fn check(_device: &Device) -> Vec<String> {
-    Vec::new()
+/// Everything that fsck finds, each as a line. `threads` of it work on that.
+pub fn check(device: &Device, threads: usize) -> Vec<String> {
+    let mut findings = Vec::new();
+    let options = Options { threads: NonZeroUsize::new(threads), ..Options::default() };
+    let outcome = paxfs_fsck::check(device, &options, &mut |finding| {
+        findings.push(format!("{} {} {}", finding.code(), finding.at, finding.to_json()));
+    });
+    if let Err(error) = outcome {
+        findings.push(error.to_string());
+    }
+    findings
 }

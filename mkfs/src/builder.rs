@@ -1,5 +1,5 @@
 //! The builder: makes a volume in a device, piece by piece; the group trees and the superblock come at the end, in
-//! [`finish`](crate::finish).
+//! `finish`.
 //!
 //! ```
 //! use paxfs_format::{device::Device, geometry::Geometry, time::Timestamp, units::Uuid};

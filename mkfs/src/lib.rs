@@ -1,8 +1,8 @@
 //! Makes paxfs volumes.
 //!
 //! * What is made: [`options`]; of what: [`builder`] (piece by piece), [`source`] (a directory), [`recipe`] (YAML).
-//! * How: [`space`] (who gets which blocks), [`entries`] and [`inode`] (structures as bytes), [`sweep`] and [`finish`]
-//!   (the trees of the groups).
+//! * How: [`space`] (who gets which blocks), [`entries`] and [`inode`] (structures as bytes), `sweep` and `finish` (the
+//!   trees of the groups).
 //! * The command: [`cli`], [`run`], [`signature`], [`summary`].
 //!
 //! The crate writes new volumes only: it changes none.

@@ -1,8 +1,8 @@
 //! Recipes: volumes described in YAML, file by file, extent by extent, or by the million.
 //!
 //! The language is described in `RECIPE.md`, next to this crate's manifest. It is also that of the images of the
-//! fixtures; so it can say things that no healthy program makes: orphans, freed slots, bad ranges, a journal that waits to
-//! be replayed.
+//! fixtures; so it can say what a crash or a failing medium leaves behind: orphans, freed slots, bad ranges, a journal that
+//! waits to be replayed. It cannot say what would be wrong: what a recipe makes is sound.
 //!
 //! ```
 //! use paxfs_mkfs::recipe::Recipe;

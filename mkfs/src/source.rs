@@ -2,13 +2,13 @@
 //!
 //! Directories are taken from a stack in waves: so many that a few ten thousand entries are in hand. For each wave
 //!
-//! 1. names and `statx` of everything, by all threads ([`scan`](self::scan));
+//! 1. names and `statx` of everything, by all threads (`scan`);
 //! 2. inode numbers, in the order of the names, by one;
-//! 3. in batches: blocks by one, then contents and attributes by all, straight into the device ([`fill`](self::fill));
+//! 3. in batches: blocks by one, then contents and attributes by all, straight into the device (`fill`);
 //! 4. the directories: packed by all, stored by one.
 //!
 //! What a wave holds is forgotten with it; files with several names are remembered until all of them were met
-//! ([`links`](self::links)). How waves and batches are cut depends on the names alone, and so do all numbers.
+//! (`links`). How waves and batches are cut depends on the names alone, and so do all numbers.
 //!
 //! The source's file system is not left: what is mounted below the directory stays an empty directory. The image itself
 //! is left out, as are the inode flags that `lsattr` shows.
@@ -266,7 +266,7 @@ impl Filling<'_, '_> {
         };
         let files: Vec<(&Listing, &Entry)> =
             entries.iter().copied().filter(|(_, entry)| regular(entry)).collect();
-        let mut hashes = fill::hashes(&self.source.scanner, self.builder, &files).into_iter();
+        let mut hashes = share::hashes(&self.source.scanner, self.builder, &files).into_iter();
         let mut jobs = Vec::with_capacity(entries.len());
         for (listing, entry) in entries {
             let pieces = match if regular(entry) { hashes.next() } else { None } {

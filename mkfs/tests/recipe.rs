@@ -264,12 +264,31 @@ fn refusals_say_where_and_why() {
             "volume: {size: 8M}\nfiles: [{path: /a, reflink: {of: /b}}]",
             "files[0] (/a): \"/b\" is no regular file",
         ),
+        (
+            "volume: {size: 8M}\nfiles: [{path: /b, content: x}, {path: /a, size: 4k, reflink: {of: /b, to: 4k}}]",
+            "behind",
+        ),
         ("volume: {size: 8M}\nfiles: [{path: /a, reflink: {of: /b}}, {path: /b, content: x}]", "later"),
         ("volume: {size: 8M}\nfiles: [{path: /a}, {path: /a}]", "files[1] (/a): its path is taken"),
         ("volume: {size: 8M}\nfiles: [{path: '/a{i}', repeat: 3}, {path: /a1}]", "taken"),
         ("volume: {size: 8M}\nfiles: [{path: /a, size: 8k, seed: 1, fragments: 3}]", "fragments"),
         ("volume: {size: 8M}\nfiles: [{path: /a, size: 8k, seed: 1, at: 0}]", "not free"),
         ("volume: {size: 8M}\nfiles: [{path: /a, size: 8k, seed: 1, content: x}]", "told twice"),
+        (
+            "volume: {size: 8M}\nfiles: [{path: /u, unwritten: [{offset: 0, length: 4k}]}, {path: /a, extents: [{offset: 0, blocks: 1, like: /u}]}]",
+            "cannot be unwritten",
+        ),
+        (
+            "volume: {size: 8M}\nfiles: [{path: /a, size: 4k, extents: [{offset: 1, blocks: 1}]}]",
+            "behind its `size`",
+        ),
+        (
+            "volume: {size: 8M}\nfiles: [{path: /a, size: 4k, seed: 1, flags: [dax]}, {path: /b, reflink: {of: /a}}]",
+            "alike",
+        ),
+        ("volume: {size: 8M}\nfiles: [{path: /a, size: 4k, seed: 1, sums: none}]", "nocsum"),
+        ("volume: {size: 8M}\nfiles: [{path: /a, generation: 0}]", "counts from 1"),
+        ("volume: {size: 8M, bad: [{start: 7, blocks: 2}, {start: 8, blocks: 1}]}", "overlap"),
         ("volume: {size: 8M, bad: [{start: 2047, blocks: 2}]}", "not within one group"),
         ("volume: {size: 8M, journal: [{sequence: 2, blocks: [40000]}]}", "outside"),
         (

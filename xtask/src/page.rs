@@ -133,9 +133,9 @@ fn prose(roff: &mut Roff, text: &str) {
     }
 }
 
-/// Text of several lines as they are, and a single line filled.
+/// Text with indented lines as it is, other text filled.
 fn verbatim(roff: &mut Roff, text: &str) {
-    if text.lines().count() <= 1 {
+    if !text.lines().any(|line| line.starts_with(' ')) {
         prose(roff, text);
         return;
     }

@@ -1,10 +1,10 @@
 //! `dump`: all metadata of the volume, in one file.
 
 use crate::PROGRAM;
+use crate::dump::OBFUSCATED;
 use crate::dump::obfuscate::Obfuscator;
 use crate::dump::select::{Selected, select};
 use crate::dump::write::{Dumped, write};
-use crate::dump::OBFUSCATED;
 use crate::error::CommandError;
 use crate::faults::Faults;
 use crate::output::Output;
@@ -54,7 +54,11 @@ pub fn run(session: &Session, arguments: &Arguments) -> Result<Output, CommandEr
     if lost > 0 {
         text += &format!("; the medium failed in {lost} more");
     }
-    Ok(Output::new().text(text).data("dumped", &dumped).data("faults", faults.kept()).failure(faults.failure()))
+    Ok(Output::new()
+        .text(text)
+        .data("dumped", &dumped)
+        .data("faults", faults.kept())
+        .failure(faults.failure()))
 }
 
 /// Writes all metadata of the session's volume to `out`.

@@ -30,9 +30,10 @@ pub fn run(session: &Session, arguments: &Arguments) -> Result<Output, CommandEr
     let path = &arguments.directory;
     let failed = |error: Errno| CommandError::Io { what: path.display().to_string(), error: error.into() };
     let directory = open_empty(path).map_err(|error| match error {
-        Errno::NOTEMPTY => {
-            CommandError::Failed(format!("{}: not empty; name a directory that is, or a new one", path.display()))
-        }
+        Errno::NOTEMPTY => CommandError::Failed(format!(
+            "{}: not empty; name a directory that is, or a new one",
+            path.display()
+        )),
         error => failed(error),
     })?;
     let volume = session.volume();

@@ -103,7 +103,8 @@ pub fn run(session: &Session, arguments: &Arguments) -> Result<Output, CommandEr
             Reached::of(&volume, below.into_iter().map(Ok), arguments.limit, &mut faults)
         }
     };
-    let mut table = Table::new(&["#inode", "#size", "#data", "#reached", "#%", "#shared", "not reached", "path"]);
+    let mut table =
+        Table::new(&["#inode", "#size", "#data", "#reached", "#%", "#shared", "not reached", "path"]);
     let mut rows = Vec::new();
     for ((_, inode), (size, reach)) in &reached.worst {
         let path = volume.paths(*inode).first().map(ToString::to_string).unwrap_or_default();

@@ -52,7 +52,8 @@ pub fn run(session: &Session, _arguments: &Arguments) -> Result<Output, CommandE
     let slots = slot_rows(session, &replay);
     let records = record_rows(session.device(), &replay);
     let verdict = verdict(&replay);
-    let mut table = Table::new(&["#slot", "#block", "#blocks", "state", "#transaction", "#records", "detail"]);
+    let mut table =
+        Table::new(&["#slot", "#block", "#blocks", "state", "#transaction", "#records", "detail"]);
     for row in &slots {
         table.row([
             row.slot.to_string(),

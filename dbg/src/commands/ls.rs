@@ -79,7 +79,12 @@ pub fn run(session: &Session, arguments: &Arguments, format: Format) -> Result<O
     } else {
         &["#inode", "type", "name"]
     };
-    let mut lister = Lister { volume: &volume, long: arguments.long, faults: Faults::default(), rows: Rows::start(format, "entries", columns)? };
+    let mut lister = Lister {
+        volume: &volume,
+        long: arguments.long,
+        faults: Faults::default(),
+        rows: Rows::start(format, "entries", columns)?,
+    };
     if target.is_directory() {
         lister.tree(&target, arguments.recursive)?;
     } else {
@@ -198,7 +203,8 @@ impl Row {
             }
             return cells;
         };
-        let Attributes { r#type, mode, links, uid, gid, size, major, minor, modified, target, .. } = attributes;
+        let Attributes { r#type, mode, links, uid, gid, size, major, minor, modified, target, .. } =
+            attributes;
         if !long {
             return vec![inode.to_string(), r#type.unwrap_or("?").to_owned(), name.clone()];
         }

@@ -36,7 +36,8 @@ pub fn make(device: &Path, arguments: &Arguments) -> Result<Output, CommandError
     let restored = if arguments.file == Path::new("-") {
         restore(&mut std::io::stdin().lock(), device, arguments.force)
     } else {
-        let file = File::open(&arguments.file).map_err(CommandError::io(arguments.file.display().to_string()))?;
+        let file =
+            File::open(&arguments.file).map_err(CommandError::io(arguments.file.display().to_string()))?;
         restore(&mut BufReader::with_capacity(1 << 20, file), device, arguments.force)
     };
     let restored = restored.map_err(|error| match error {

@@ -14,8 +14,10 @@ use std::ffi::OsString;
 
 /// Arguments of `sharing`.
 #[derive(Debug, Args)]
-#[command(after_help = "Bytes are those of blocks on the volume, each counted once for a file. Exclusive bytes are free when \
-                        the file (or all of the directory) is gone.")]
+#[command(
+    after_help = "Bytes are those of blocks on the volume, each counted once for a file. Exclusive bytes are free when \
+                        the file (or all of the directory) is gone."
+)]
 pub struct Arguments {
     /// A file, or a directory and all below it (a path or an inode number); all files without
     pub path: Option<OsString>,
@@ -60,15 +62,20 @@ pub fn run(session: &Session, arguments: &Arguments) -> Result<Output, CommandEr
     let mut files: Vec<_> = sharing.files.iter().filter(|(_, usage)| shown(usage)).collect();
     files.sort_by_key(|(inode, usage)| (std::cmp::Reverse((usage.shared, usage.bytes)), **inode));
     let (all_files, all_sets) = (files.len(), sharing.sets.len());
-    let files: Vec<_> = files.into_iter().take(limit).map(|(inode, usage)| FileRow {
-        inode: *inode,
-        path: path(&volume, *inode),
-        usage: *usage,
-    }).collect();
-    let sets: Vec<_> = sharing.sets.iter().take(limit).map(|set| SetRow {
-        paths: set.inodes.iter().map(|inode| path(&volume, *inode)).collect(),
-        set: set.clone(),
-    }).collect();
+    let files: Vec<_> = files
+        .into_iter()
+        .take(limit)
+        .map(|(inode, usage)| FileRow { inode: *inode, path: path(&volume, *inode), usage: *usage })
+        .collect();
+    let sets: Vec<_> = sharing
+        .sets
+        .iter()
+        .take(limit)
+        .map(|set| SetRow {
+            paths: set.inodes.iter().map(|inode| path(&volume, *inode)).collect(),
+            set: set.clone(),
+        })
+        .collect();
 
     let total = &sharing.total;
     let text = format!(

@@ -100,7 +100,16 @@ impl Row {
     fn of(owned: Owned) -> Self {
         let Owned { start, length, role } = owned;
         let name = role.name();
-        let row = Row { start, length, role: name, inode: None, offset: None, shared: None, unwritten: None, at: None };
+        let row = Row {
+            start,
+            length,
+            role: name,
+            inode: None,
+            offset: None,
+            shared: None,
+            unwritten: None,
+            at: None,
+        };
         match role {
             Role::Data(Data { inode, offset, unwritten, shared }) => Row {
                 inode: Some(inode),

@@ -3,7 +3,7 @@
 //! Every secret is replaced by bytes of the same length, in place. What makes that possible for names, which are found by
 //! their hash: between the blocks of a directory only the range of cookies decides where an entry belongs, and within a
 //! block the order is free. So a new name is drawn until its hash falls into the range of the block in which the old
-//! one lies ([`names`]). Nothing moves, no index changes, and a check of the restored volume finds what it would find on
+//! one lies (`names.rs`). Nothing moves, no index changes, and a check of the restored volume finds what it would find on
 //! the original. The parent pointer of the file gets the same name.
 //!
 //! A block that does not verify may hold anything: all of it but its header is blanked, and one without a header, which
@@ -83,7 +83,9 @@ impl<'v, B: Blocks> Obfuscator<'v, B> {
             return true;
         }
         match header.kind {
-            BlockKind::DIRECTORY | BlockKind::ATTRIBUTES | BlockKind::VALUE => self.body(number, &header, block),
+            BlockKind::DIRECTORY | BlockKind::ATTRIBUTES | BlockKind::VALUE => {
+                self.body(number, &header, block)
+            }
             _ => {}
         }
         true
@@ -127,7 +129,8 @@ impl<'v, B: Blocks> Obfuscator<'v, B> {
     fn body(&mut self, number: u64, header: &Header, block: &mut [u8; BLOCK_SIZE]) {
         let owner = header.owner.get();
         let used = usize::try_from(header.count.get()).unwrap_or(BODY_SIZE).min(BODY_SIZE);
-        let range = if header.kind == BlockKind::ATTRIBUTES { self.range_of(owner, number) } else { 0..=u64::MAX };
+        let range =
+            if header.kind == BlockKind::ATTRIBUTES { self.range_of(owner, number) } else { 0..=u64::MAX };
         let Ok(body) = BodyBlock::mut_from_bytes(block) else { return };
         let Some((bytes, rest)) = body.body.0.split_at_mut_checked(used) else { return };
         rest.fill(0);

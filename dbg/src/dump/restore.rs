@@ -121,7 +121,8 @@ fn record<'b>(bytes: &'b [u8], device: &mut Device, next: &mut u64) -> Result<&'
         return Err(RestoreError::Malformed("blocks are out of order"));
     }
     *next = block.saturating_add(1);
-    let offset = block.checked_mul(BLOCK_BYTES).ok_or(RestoreError::Malformed("a block number is too high"))?;
+    let offset =
+        block.checked_mul(BLOCK_BYTES).ok_or(RestoreError::Malformed("a block number is too high"))?;
     let home = device.bytes_mut(offset, BLOCK_SIZE)?;
     if let Ok(home) = home.try_into() {
         let home: &mut [u8; BLOCK_SIZE] = home;

@@ -3,9 +3,9 @@
 //! 1. Those of fixed place: superblocks, group headers and their copies, tables of checksums, journal.
 //! 2. Those in use in the metadata clusters, by the cluster trees; all of a cluster that the reverse map knows and no
 //!    cluster tree does.
-//! 3. Those that a verified structure points to as its own: tree nodes, inode chunks, blocks of entries and values. This
-//!    adds nothing to a sound volume. If it leads out of all clusters, where contents of files may be, only a block that
-//!    begins with the magic is taken.
+//! 3. Those that a verified structure points to as its own, whatever is there now: tree nodes, inode chunks, blocks of
+//!    entries and values. This adds nothing to a sound volume. Where a group's header and its copy are both damaged, what
+//!    their trees lead to outside of all clusters, where contents of files may be, must begin with the magic.
 //!
 //! **Invariant.** Whether a block is selected depends on selected blocks alone, or on the block itself if it reads as
 //! something other than zeros: so on a device restored from the dump the same are selected.
@@ -73,7 +73,9 @@ impl Selected {
         let mut bits = self
             .bits
             .iter()
-            .flat_map(|(word, bits)| (0..64).filter(move |bit| bits >> bit & 1 != 0).map(move |bit| word * 64 + bit))
+            .flat_map(|(word, bits)| {
+                (0..64).filter(move |bit| bits >> bit & 1 != 0).map(move |bit| word * 64 + bit)
+            })
             .peekable();
         let mut data = self.data.iter().cloned().flatten().peekable();
         std::iter::from_fn(move || {
@@ -99,7 +101,9 @@ impl Selected {
             done = done.max(end);
             while at < end {
                 let next = at.checked_mul(BLOCK_BYTES).and_then(|offset| device.next_data(offset));
-                let Some(found) = next.map(|offset| offset / BLOCK_BYTES).filter(|found| *found < end) else { break };
+                let Some(found) = next.map(|offset| offset / BLOCK_BYTES).filter(|found| *found < end) else {
+                    break;
+                };
                 let from = found.max(at);
                 // How far the bytes go nobody says: a look every 2 MiB is cheap.
                 at = from.saturating_add(512).min(end);
@@ -110,13 +114,28 @@ impl Selected {
 }
 
 /// Selects the metadata of a volume on a device. `journal` says whether the journal's blocks count.
-pub fn select<B: Blocks>(volume: &Volume<B>, device: &Device, journal: bool, faults: &mut Faults) -> Selected {
-    let mut selector = Selector { volume, selected: Selected::default(), clusters: BTreeSet::new(), broken: false };
+pub fn select<B: Blocks>(
+    volume: &Volume<B>,
+    device: &Device,
+    journal: bool,
+    faults: &mut Faults,
+) -> Selected {
+    let mut selector = Selector {
+        volume,
+        selected: Selected::default(),
+        clusters: BTreeSet::new(),
+        broken: false,
+        trusted: true,
+    };
     selector.fixed(journal);
     let mut inodes = Vec::new();
     for group in files::groups(volume) {
         match group_header(volume, group) {
-            Ok((header, _)) => selector.group(group, header, &mut inodes, faults),
+            Ok((header, _)) => {
+                selector.trusted = volume.group(group).is_ok() || volume.group_copy(group).is_ok();
+                selector.group(group, header, &mut inodes, faults);
+                selector.trusted = true;
+            }
             Err(fault) => {
                 selector.broken = true;
                 faults.note(format!("group[{group}]: {fault}"));
@@ -140,6 +159,8 @@ struct Selector<'v, B> {
     clusters: BTreeSet<u64>,
     /// Whether inodes or clusters may be missing from the trees.
     broken: bool,
+    /// Whether what points is verified.
+    trusted: bool,
 }
 
 impl<B: Blocks> Selector<'_, B> {
@@ -147,7 +168,11 @@ impl<B: Blocks> Selector<'_, B> {
         let geometry = &self.volume.geometry;
         for group in files::groups(self.volume) {
             let start = geometry.group_start(group);
-            let end = if journal { start.saturating_add(geometry.fixed_blocks(group)) } else { geometry.table(group).end };
+            let end = if journal {
+                start.saturating_add(geometry.fixed_blocks(group))
+            } else {
+                geometry.table(group).end
+            };
             self.selected.add_run(start..end.min(geometry.blocks));
         }
     }
@@ -229,22 +254,24 @@ impl<B: Blocks> Selector<'_, B> {
         }
     }
 
-    /// Takes a block that a verified structure points to.
+    /// Takes a block that a structure points to.
     fn point(&mut self, block: u64) {
         let geometry = &self.volume.geometry;
         if block >= geometry.blocks || self.selected.contains(block) {
             return;
         }
-        let start = geometry.locate(block).map(|place| {
-            geometry.volume_block(place.group, geometry.cluster_start(place.block))
-        });
+        let start = geometry
+            .locate(block)
+            .map(|place| geometry.volume_block(place.group, geometry.cluster_start(place.block)));
         let in_cluster = start.is_some_and(|start| self.clusters.contains(&start));
         // A block of inodes has a header in each slot that was ever used.
         let has_magic = || {
             let bytes = self.volume.blocks.block(block).map_or([].as_slice(), |bytes| bytes.as_slice());
-            bytes.chunks_exact(INODE_SIZE).any(|slot| Header::of(slot).is_some_and(|header| header.magic == MAGIC))
+            bytes
+                .chunks_exact(INODE_SIZE)
+                .any(|slot| Header::of(slot).is_some_and(|header| header.magic == MAGIC))
         };
-        if in_cluster || has_magic() {
+        if self.trusted || in_cluster || has_magic() {
             self.selected.add(block);
         }
     }

@@ -52,7 +52,8 @@ impl<'v, B: Blocks> Exporter<'v, B> {
         while at < end {
             let source = from.saturating_add(at - first);
             let length = (end - at).min(PIECE);
-            let bytes = usize::try_from(length).ok().and_then(|length| self.device.bytes(source, length).ok());
+            let bytes =
+                usize::try_from(length).ok().and_then(|length| self.device.bytes(source, length).ok());
             // The bytes are handed to the kernel as they are mapped: what cannot be read is EFAULT, and no signal.
             let written = match bytes {
                 Some(bytes) => rustix::io::pwrite(file, bytes, at),

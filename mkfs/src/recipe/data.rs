@@ -2,9 +2,9 @@
 
 use super::content::{Pattern, within};
 use super::names::{expand, unescape};
-use super::tree::{Node, NodeNo, Tree};
+use super::tree::{Node, Tree};
 use super::value::Size;
-use super::{ExtentSpec, Flag, Item, Reflink, Span, Sums};
+use super::{ExtentSpec, Flag, Item, Recipe, Reflink, Span, Sums};
 use crate::builder::{Builder, extent, merged};
 use crate::error::Error;
 use paxfs_format::extent::Extent;
@@ -101,14 +101,20 @@ fn without(whole: Blocks, parts: &[Blocks]) -> Vec<Blocks> {
 }
 
 /// Lays out the data of a node.
-pub(super) fn lay(builder: &mut Builder<'_>, tree: &Tree, item: &Item, node: &Node) -> Result<Laid, Why> {
+pub(super) fn lay(
+    builder: &mut Builder<'_>,
+    others: &Others<'_>,
+    item: &Item,
+    node: &Node,
+) -> Result<Laid, Why> {
     let i = node.i;
     let pattern = item.pattern(i)?;
     let mut laid =
-        Laid { size: 0, extents: Vec::new(), own: Vec::new(), pattern: Pattern::Fill(0), sums: sums(item) };
+        Laid { size: 0, extents: Vec::new(), own: Vec::new(), pattern: Pattern::Fill(0), sums: sums(item)? };
     if node.kind != FileType::Regular {
         return Ok(laid);
     }
+    let mut shared = 0;
     if !item.extents.is_empty() {
         let simple = item.reflink.0.is_empty() && item.holes.is_empty() && item.unwritten.is_empty();
         if !simple || item.fragments.is_some() || item.at.is_some() {
@@ -117,14 +123,15 @@ pub(super) fn lay(builder: &mut Builder<'_>, tree: &Tree, item: &Item, node: &No
             );
         }
         for spec in &item.extents {
-            explicit(builder, tree, spec, i, &mut laid)?;
+            explicit(builder, others, item, spec, i, &mut laid)?;
         }
     } else {
         let mut taken = Vec::new();
         for reflink in &item.reflink.0 {
-            let shared = reflinked(tree, reflink, i, &mut laid)?;
+            let shared = reflinked(others, item, reflink, i, &mut laid)?;
             taken.push(shared);
         }
+        shared = laid.size;
         spread(builder, item, pattern.as_ref(), &mut laid, taken, i)?;
     }
     let end = laid.extents.iter().map(Record::end).max().unwrap_or(0);
@@ -132,6 +139,10 @@ pub(super) fn lay(builder: &mut Builder<'_>, tree: &Tree, item: &Item, node: &No
     laid.size = item.size(i, pattern.as_ref(), parts);
     if laid.size > MAX_FILE_BLOCKS.saturating_mul(BLOCK_BYTES) - 1 {
         return no("its size does not fit a signed 64-bit number");
+    }
+    let written = laid.extents.iter().filter(|one| !one.flags.is_unwritten()).map(Record::end).max();
+    if laid.size < shared || written.is_some_and(|end| end > laid.size.div_ceil(BLOCK_BYTES)) {
+        return no("what is written or shared reaches behind its `size`");
     }
     laid.extents.sort_unstable_by_key(|one| one.offset.get());
     if laid.extents.windows(2).any(|pair| matches!(pair, [a, b] if a.end() > b.offset.get())) {
@@ -142,15 +153,21 @@ pub(super) fn lay(builder: &mut Builder<'_>, tree: &Tree, item: &Item, node: &No
     Ok(laid)
 }
 
-fn sums(item: &Item) -> Sums {
+fn sums(item: &Item) -> Result<Sums, Why> {
     let without = item.flags.contains(&Flag::Nocsum);
-    item.sums.unwrap_or(if without { Sums::None } else { Sums::Sealed })
+    let sums = item.sums.unwrap_or(if without { Sums::None } else { Sums::Sealed });
+    if without == (sums == Sums::None) {
+        Ok(sums)
+    } else {
+        no("`sums: none` goes with the flag `nocsum`, and only with it")
+    }
 }
 
 /// Adds what an extent of the recipe says.
 fn explicit(
     builder: &mut Builder<'_>,
-    tree: &Tree,
+    others: &Others<'_>,
+    item: &Item,
     spec: &ExtentSpec,
     i: u64,
     laid: &mut Laid,
@@ -163,10 +180,13 @@ fn explicit(
         return no("an extent ends behind the largest file there can be");
     }
     if let Some(other) = &spec.like {
-        let node = other_file(tree, other, i)?;
+        let node = others.file(item, other, i)?;
         let from = spec.from.unwrap_or(spec.offset);
         let found = clip(&node.extents, (from, from.saturating_add(spec.blocks.into())), spec.offset);
-        laid.extents.extend(found.into_iter().map(|one| Extent { flags, ..one }));
+        if spec.unwritten || found.iter().any(|one| one.flags.is_unwritten()) {
+            return no("what is shared cannot be unwritten, here or there");
+        }
+        laid.extents.extend(found);
         return Ok(());
     }
     let new = match spec.at {
@@ -184,11 +204,33 @@ fn explicit(
     Ok(())
 }
 
-fn other_file<'t>(tree: &'t Tree, path: &str, i: u64) -> Result<&'t Node, Why> {
-    let at = tree.find(&unescape(&expand(path, i)?)?);
-    match at.and_then(|at: NodeNo| tree.get(at)) {
-        Some(node) if node.kind == FileType::Regular => Ok(node),
-        _ => Err(format!("{path:?} is no regular file").into()),
+/// The files that others can share with.
+pub(super) struct Others<'t> {
+    pub recipe: &'t Recipe,
+    pub tree: &'t Tree,
+    pub reflink: bool,
+}
+
+impl Others<'_> {
+    /// A file that was made before, for `item` to share with.
+    fn file(&self, item: &Item, path: &str, i: u64) -> Result<&Node, Why> {
+        if !self.reflink {
+            return Err(Error::NeedsReflink { what: item.path.clone() }.into());
+        }
+        let at = self.tree.find(&unescape(&expand(path, i)?)?);
+        let node = at.and_then(|at| self.tree.get(at)).filter(|node| node.kind == FileType::Regular);
+        let node = node.ok_or_else(|| format!("{path:?} is no regular file"))?;
+        if !node.laid {
+            return Err(format!("{path:?} comes later in the recipe").into());
+        }
+        let other = node.item.and_then(|other| self.recipe.files.get(usize::try_from(other).ok()?));
+        // What a mapping may change without notice, and what has no checksums, is not shared with what is otherwise.
+        let differs =
+            |flag| item.flags.contains(&flag) != other.is_some_and(|other| other.flags.contains(&flag));
+        if differs(Flag::Dax) || differs(Flag::Nocsum) {
+            return no("files that share are alike in the flags `dax` and `nocsum`");
+        }
+        Ok(node)
     }
 }
 
@@ -206,11 +248,14 @@ fn clip(extents: &[Extent], (from, end): Blocks, to: u64) -> Vec<Extent> {
 }
 
 /// Adds what a reflink shares; returns the blocks that it takes.
-fn reflinked(tree: &Tree, reflink: &Reflink, i: u64, laid: &mut Laid) -> Result<Blocks, Why> {
-    let node = other_file(tree, &reflink.of, i)?;
-    if !node.laid {
-        return Err(format!("{:?} comes later in the recipe", reflink.of).into());
-    }
+fn reflinked(
+    others: &Others<'_>,
+    item: &Item,
+    reflink: &Reflink,
+    i: u64,
+    laid: &mut Laid,
+) -> Result<Blocks, Why> {
+    let node = others.file(item, &reflink.of, i)?;
     let (Size(offset), Size(to)) = (reflink.offset, reflink.to);
     let length = reflink.length.map_or(node.size.saturating_sub(offset), |length| length.0);
     let end = offset.saturating_add(length);

@@ -1,7 +1,7 @@
 //! Making the volume of a recipe: the tree, then numbers, then data in the recipe's order, then inodes and directories.
 
 use super::content::Pattern;
-use super::data::{Laid, Why, lay};
+use super::data::{Laid, Others, Why, lay};
 use super::names::{expand, unescape};
 use super::tree::{Node, NodeNo, ROOT, Tree};
 use super::{Blob, Flag, Item, Recipe, Sums};
@@ -14,6 +14,7 @@ use paxfs_format::entry::{MAX_NAME, MAX_VALUE};
 use paxfs_format::extent::Extent;
 use paxfs_format::geometry::{BLOCK_BYTES, BLOCK_SIZE};
 use paxfs_format::inode::{FileType, InodeFlags, MAX_SYMLINK};
+use paxfs_format::record::Record;
 use paxfs_format::sums::{Sum, SumState};
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -54,9 +55,7 @@ impl<'f, 'd> Filling<'f, 'd> {
         self.number(&directories)?;
         self.data()?;
         self.store(&directories)?;
-        for (start, blocks) in self.recipe.volume.bad.iter().map(|bad| (bad.start, bad.blocks)) {
-            self.bad(start, blocks)?;
-        }
+        self.bad()?;
         self.builder.journal.clone_from(&self.recipe.volume.journal);
         Ok(self.tree.get(ROOT).map_or(0, |root| root.number))
     }
@@ -86,8 +85,8 @@ impl<'f, 'd> Filling<'f, 'd> {
                 }
                 self.tree.add(number, item, i).map_err(|why| self.at(number, i, why))?;
             }
-            if !item.reflink.0.is_empty() && !self.builder.options.features.reflink {
-                return Err(Error::NeedsReflink { what: format!("files[{number}] ({})", item.path) });
+            if item.generation == Some(0) {
+                return Err(self.at(number, 0, "a `generation` counts from 1".to_owned()));
             }
         }
         Ok(())
@@ -111,6 +110,12 @@ impl<'f, 'd> Filling<'f, 'd> {
             self.give(orphan, number);
         }
         for &generation in &self.recipe.volume.freed {
+            if generation == 0 {
+                return Err(Error::Recipe {
+                    at: "volume.freed".to_owned(),
+                    why: "a generation counts from 1".to_owned(),
+                });
+            }
             let number = self.builder.inode()?;
             self.builder.store_freed(number, generation)?;
         }
@@ -138,7 +143,9 @@ impl<'f, 'd> Filling<'f, 'd> {
             if node.kind != FileType::Regular {
                 continue;
             }
-            let laid = lay(self.builder, &self.tree, item, node).map_err(|why| match why {
+            let reflink = self.builder.options.features.reflink;
+            let others = Others { recipe: self.recipe, tree: &self.tree, reflink };
+            let laid = lay(self.builder, &others, item, node).map_err(|why| match why {
                 Why::Volume(error) => error,
                 Why::Recipe(why) => self.at(node.item.unwrap_or(0), node.i, why),
             })?;
@@ -329,7 +336,10 @@ impl<'f, 'd> Filling<'f, 'd> {
                     Pattern::Random(*seed).bytes((*size).min(u64::from(MAX_VALUE) + 1))
                 }
             };
-            if !(1..=MAX_NAME).contains(&name.len()) || value.len() > MAX_VALUE as usize {
+            if !(1..=MAX_NAME).contains(&name.len())
+                || name.contains('\0')
+                || value.len() > MAX_VALUE as usize
+            {
                 let why = format!(
                     "attribute {name:?}: a name has 1 to {MAX_NAME} bytes, a value at most {MAX_VALUE}"
                 );
@@ -340,18 +350,30 @@ impl<'f, 'd> Filling<'f, 'd> {
         Ok((meta, attributes))
     }
 
-    fn bad(&mut self, start: u64, blocks: u32) -> Result<(), Error> {
+    /// Takes note of the bad ranges, in maximal form.
+    fn bad(&mut self) -> Result<(), Error> {
         let geometry = self.builder.geometry();
-        let wrong = || Error::Recipe {
-            at: "volume.bad".to_owned(),
-            why: format!("{blocks} blocks from {start} on are not within one group"),
-        };
-        let place = geometry.locate(start).ok_or_else(wrong)?;
-        if blocks == 0 || u64::from(place.block) + u64::from(blocks) > geometry.group_len(place.group) {
-            return Err(wrong());
+        let mut ranges: Vec<(u64, u32)> =
+            self.recipe.volume.bad.iter().map(|bad| (bad.start, bad.blocks)).collect();
+        ranges.sort_unstable();
+        let mut before = 0;
+        for (start, blocks) in ranges {
+            let wrong = || Error::Recipe {
+                at: "volume.bad".to_owned(),
+                why: format!("{blocks} blocks from {start} on overlap others, or are not within one group"),
+            };
+            let place = geometry.locate(start).filter(|_| start >= before).ok_or_else(wrong)?;
+            before = start.saturating_add(blocks.into());
+            if blocks == 0 || u64::from(place.block) + u64::from(blocks) > geometry.group_len(place.group) {
+                return Err(wrong());
+            }
+            let next = Bad { start: place.block.into(), length: blocks.into() };
+            let list = &mut self.builder.space.group(place.group).bad;
+            match list.last_mut().and_then(|last| Some((last.merged(&next)?, last))) {
+                Some((both, last)) => *last = both,
+                None => list.push(next),
+            }
         }
-        let bad = Bad { start: place.block.into(), length: blocks.into() };
-        self.builder.space.group(place.group).bad.push(bad);
         Ok(())
     }
 }

@@ -85,6 +85,10 @@ fn file_type(item: &Item) -> Result<FileType, String> {
     if kind != FileType::Regular && item.has_data() {
         return Err("only regular files have data".to_owned());
     }
+    let mapped = matches!(kind, FileType::Regular | FileType::Directory);
+    if item.flags.contains(&super::Flag::Dax) && !mapped {
+        return Err("only regular files and directories have the flag `dax`".to_owned());
+    }
     if item.orphan && kind == FileType::Directory {
         return Err("a directory cannot be an orphan here".to_owned());
     }

@@ -5,8 +5,8 @@
 
 use super::attributes;
 use super::path::open;
-use super::scan::{CHANGED, Entry, Fault, Listing, Range, data_ranges, id_of, look};
-use super::share::Shared;
+use super::scan::{CHANGED, Entry, Fault, Listing, Range, Scanner, data_ranges, id_of, look};
+use super::share::compare;
 use crate::builder::{Builder, Contents, extent, merged, offset_of, seal_blocks, whole_inode};
 use crate::entries::Attribute;
 use crate::error::Error;
@@ -64,7 +64,7 @@ pub(super) enum Outcome {
 }
 
 /// What goes wrong while a file is read.
-enum Trouble {
+pub(super) enum Trouble {
     Os(Errno),
     Changed,
     Lost,
@@ -79,12 +79,12 @@ impl From<Errno> for Trouble {
 }
 
 /// What the threads share.
-struct Context<'a> {
-    scanner: &'a super::scan::Scanner,
+pub(super) struct Context<'a> {
+    scanner: &'a Scanner,
     geometry: Geometry,
     seed: Seed,
     hash: NameHash,
-    interrupt: Interrupt,
+    pub(super) interrupt: Interrupt,
 }
 
 /// The regions of a job: of each part that is written its blocks and (with checksums) their entries, then the inode.
@@ -120,16 +120,10 @@ impl Job<'_> {
 /// Runs the jobs, all threads at once. The outcomes are in the order of the jobs.
 pub(super) fn run(
     builder: &mut Builder<'_>,
-    scanner: &super::scan::Scanner,
+    scanner: &Scanner,
     jobs: &[Job<'_>],
 ) -> Result<Vec<Outcome>, Error> {
-    let context = Context {
-        scanner,
-        geometry: builder.geometry(),
-        seed: builder.seed,
-        hash: builder.hash,
-        interrupt: builder.interrupt.clone(),
-    };
+    let context = Context::new(builder, scanner);
     let mut ranges = Vec::new();
     let mut counts = Vec::with_capacity(jobs.len());
     for job in jobs {
@@ -174,24 +168,21 @@ fn scattered<'m>(
     Ok(regions)
 }
 
-/// Compares the parts that are to be shared, now that everything they could share is written.
-fn compare(device: &Device, context: &Context<'_>, jobs: &[Job<'_>], outcomes: &mut [Outcome]) {
-    jobs.par_iter().zip(outcomes).filter(|(job, _)| job.extents.iter().any(|part| part.shared)).for_each(
-        |(job, outcome)| {
-            if !matches!(outcome, Outcome::Read(..)) {
-                return;
-            }
-            match context.differing(device, job) {
-                Ok(differing) if differing.is_empty() => {}
-                Ok(differing) => *outcome = Outcome::Differs(differing),
-                Err(trouble) => *outcome = context.failed(job, trouble),
-            }
-        },
-    );
+impl<'a> Context<'a> {
+    /// What the threads need of a builder.
+    pub(super) fn new(builder: &Builder<'_>, scanner: &'a Scanner) -> Self {
+        Context {
+            scanner,
+            geometry: builder.geometry(),
+            seed: builder.seed,
+            hash: builder.hash,
+            interrupt: builder.interrupt.clone(),
+        }
+    }
 }
 
 impl Context<'_> {
-    fn failed(&self, job: &Job<'_>, trouble: Trouble) -> Outcome {
+    pub(super) fn failed(&self, job: &Job<'_>, trouble: Trouble) -> Outcome {
         let why = match trouble {
             Trouble::Lost => return Outcome::Lost,
             Trouble::Interrupted => return Outcome::Interrupted,
@@ -284,7 +275,7 @@ impl Context<'_> {
         Ok((merged(&self.geometry, extents), attributes))
     }
 
-    fn open(&self, job: &Job<'_>) -> Result<OwnedFd, Trouble> {
+    pub(super) fn open(&self, job: &Job<'_>) -> Result<OwnedFd, Trouble> {
         let at = job.listing.file.as_ref().ok_or(Trouble::Changed)?;
         Ok(open(at, job.listing.c_name(job.entry), OFlags::empty())?)
     }
@@ -333,7 +324,7 @@ impl Context<'_> {
     }
 
     /// Reads the bytes of an extent; zeros behind the file's end.
-    fn read_part(
+    pub(super) fn read_part(
         &self,
         file: &OwnedFd,
         size: u64,
@@ -358,30 +349,8 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// Which shared parts of a job hold other bytes than the file.
-    fn differing(&self, device: &Device, job: &Job<'_>) -> Result<Vec<usize>, Trouble> {
-        let file = self.open(job)?;
-        let mut buffer = vec![0; crate::source::share::PIECE_BYTES];
-        let mut differing = Vec::new();
-        for (index, part) in job.extents.iter().enumerate().filter(|(_, part)| part.shared) {
-            if self.interrupt.is_set() {
-                return Err(Trouble::Interrupted);
-            }
-            let length = (part.extent.length.get() as usize).saturating_mul(BLOCK_SIZE);
-            let blocks = buffer.get_mut(..length).ok_or(Trouble::Changed)?;
-            self.read_part(&file, job.entry.meta.size, &part.extent, blocks)?;
-            let there =
-                device.bytes(offset_of(part.extent.start.get()), length).map_err(|_| Trouble::Lost)?;
-            if there != blocks {
-                differing.push(index);
-            }
-        }
-        self.check_same(&file, job)?;
-        Ok(differing)
-    }
-
     /// Refuses a file that is another, or was changed, since its directory was read.
-    fn check_same(&self, file: &OwnedFd, job: &Job<'_>) -> Result<(), Trouble> {
+    pub(super) fn check_same(&self, file: &OwnedFd, job: &Job<'_>) -> Result<(), Trouble> {
         let stat = look(file.as_fd(), c"")?;
         let (then, now) = (&job.entry.meta, self.scanner.meta(&stat));
         let same = id_of(&stat) == job.entry.id
@@ -445,48 +414,6 @@ fn read_exact(file: &OwnedFd, offset: u64, bytes: &mut [u8]) -> Result<(), Troub
         }
     }
     Ok(())
-}
-
-/// Hashes the pieces of files, so that equal ones can be found.
-pub(super) fn hashes(
-    scanner: &super::scan::Scanner,
-    builder: &Builder<'_>,
-    entries: &[(&Listing, &Entry)],
-) -> Vec<Result<Vec<Shared>, Outcome>> {
-    let context = Context {
-        scanner,
-        geometry: builder.geometry(),
-        seed: builder.seed,
-        hash: builder.hash,
-        interrupt: builder.interrupt.clone(),
-    };
-    let buffer = || vec![0; crate::source::share::PIECE_BYTES];
-    entries
-        .par_iter()
-        .map_init(buffer, |buffer, (listing, entry)| {
-            let job = Job { listing, entry, extents: Vec::new() };
-            context.pieces(&job, buffer).map_err(|trouble| context.failed(&job, trouble))
-        })
-        .collect()
-}
-
-impl Context<'_> {
-    fn pieces(&self, job: &Job<'_>, buffer: &mut [u8]) -> Result<Vec<Shared>, Trouble> {
-        let (file, size) = (self.open(job)?, job.entry.meta.size);
-        let ranges = data_ranges(&file, size)?;
-        let mut list = Vec::new();
-        for (offset, blocks) in super::share::pieces(&ranges) {
-            if self.interrupt.is_set() {
-                return Err(Trouble::Interrupted);
-            }
-            let length = usize::try_from(blocks).unwrap_or(usize::MAX).saturating_mul(BLOCK_SIZE);
-            let bytes = buffer.get_mut(..length).ok_or(Trouble::Changed)?;
-            let whole = extent(offset, 0, u32::try_from(blocks).unwrap_or(0));
-            self.read_part(&file, size, &whole, bytes)?;
-            list.push(Shared { offset, blocks, hash: xxhash_rust::xxh3::xxh3_128(bytes) });
-        }
-        Ok(list)
-    }
 }
 
 /// What remains to be stored of an outcome.

@@ -68,12 +68,16 @@ impl Names {
                 }
                 draw(number, u64::try_from(step).unwrap_or(0), &mut name);
                 let hash = volume.hash.directory(&name);
-                let Some(block) = directory.lows.partition_point(|low| *low <= hash).checked_sub(1) else { continue };
+                let Some(block) = directory.lows.partition_point(|low| *low <= hash).checked_sub(1) else {
+                    continue;
+                };
                 let Some(waiting) = blocks.get_mut(&block) else { continue };
                 if directory.taken.contains(&hash) {
                     continue;
                 }
-                let Some(entry) = waiting.pop_if(|entry| parent_fits(volume, number, entry, &name)) else { continue };
+                let Some(entry) = waiting.pop_if(|entry| parent_fits(volume, number, entry, &name)) else {
+                    continue;
+                };
                 if waiting.is_empty() {
                     blocks.remove(&block);
                 }
@@ -88,8 +92,7 @@ impl Names {
     /// Reads a directory; what keeps its name is noted at once.
     fn read<'v, B: Blocks>(&mut self, volume: &'v Volume<B>, number: u64) -> Option<Directory<'v>> {
         let inode = volume.inode(number).ok()?;
-        let mut directory =
-            Directory { lows: Vec::new(), taken: HashSet::new(), waiting: BTreeMap::new() };
+        let mut directory = Directory { lows: Vec::new(), taken: HashSet::new(), waiting: BTreeMap::new() };
         let mut twice = HashSet::new();
         for body in volume.bodies(inode, Which::Data, 0).flatten() {
             let block = directory.lows.len();
