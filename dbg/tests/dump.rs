@@ -10,6 +10,7 @@
 mod common;
 
 use common::{features, sample, volume};
+use paxfs_dbg::cli::View;
 use paxfs_dbg::commands::dump::dump;
 use paxfs_dbg::commands::restore::restore;
 use paxfs_dbg::dump::write::Dumped;
@@ -19,7 +20,7 @@ use paxfs_format::blocks::Blocks;
 use paxfs_format::device::{Access, Device};
 use paxfs_format::entry::{AttributeEntry, AttributeKind, DirectoryEntry, Head};
 use paxfs_format::field::doc::table;
-use paxfs_format::geometry::Geometry;
+use paxfs_format::fork::BodyPlace;
 use paxfs_format::hash::DISAMBIGUATOR;
 use paxfs_format::image::Image;
 use paxfs_format::inode::{FileType, Inode, Which};
@@ -286,17 +287,32 @@ fn obfuscated_dumps_are_sound_and_give_nothing_away() {
 
 #[test]
 fn the_journal_is_applied_and_left_out_when_obfuscated() {
-    let head = "volume: {size: 8M, uuid: 00000000-0000-4000-8000-000000000001, epoch: 1700000000";
-    let recipe: Recipe =
-        format!("{head}}}\nfiles:\n  - {{path: /secret-name, content: x}}\n").parse().unwrap();
-    let device = recipe.image().unwrap().0;
-    let journal = Geometry::choose(8 << 20, None, false).unwrap().journal();
-    let mut bytes = bytes_of(&device);
-    let place = usize::try_from(journal.start * 4096).unwrap();
-    bytes[place + 5000..place + 5006].copy_from_slice(b"secret");
+    let made = |journal: &str| {
+        let head = "volume: {size: 8M, uuid: 00000000-0000-4000-8000-000000000001, epoch: 1700000000";
+        let files = "files:\n  - {path: '/secret-name-{i}', repeat: 100, content: x}\n";
+        let recipe: Recipe = format!("{head}, journal: {journal}}}\n{files}").parse().unwrap();
+        bytes_of(&recipe.image().unwrap().0)
+    };
+    let block = {
+        let device = Device::memory(made("[]"));
+        let volume = volume(&device);
+        let root = volume.inode(volume.superblock.root.get()).unwrap();
+        let entries = volume.bodies(root, Which::Data, 0).last().unwrap().unwrap().place;
+        match entries {
+            BodyPlace::Block { block, .. } => block,
+            BodyPlace::Inline => panic!("inline"),
+        }
+    };
+    // The block of entries is nowhere but in the journal.
+    let bytes = made(&format!("[{{sequence: 2, blocks: [{block}], stale: true}}]"));
     let has = |dump: &[u8]| dump.windows(6).any(|bytes| bytes == b"secret");
     assert!(has(&dumped(&bytes, false).0));
-    assert!(!has(&dumped(&bytes, true).0));
+    let (dump, _, faults) = dumped(&bytes, true);
+    assert!(!has(&dump));
+    assert_eq!(faults.count(), 0);
+    let directory = tempfile::tempdir().unwrap();
+    let device = Device::memory(restored(&dump, directory.path()));
+    check_names(&volume(&device));
 }
 
 #[test]
@@ -307,13 +323,31 @@ fn blocks_that_do_not_verify_are_blanked_when_obfuscated() {
         let volume = volume(&device);
         let inode = volume.inode(volume.resolve(b"/secret-directory").unwrap()).unwrap();
         match volume.bodies(inode, Which::Data, 0).nth(3).unwrap().unwrap().place {
-            paxfs_format::fork::BodyPlace::Block { block, .. } => block,
-            paxfs_format::fork::BodyPlace::Inline => panic!("inline"),
+            BodyPlace::Block { block, .. } => block,
+            BodyPlace::Inline => panic!("inline"),
         }
     };
     bytes[usize::try_from(block * 4096 + 2000).unwrap()] ^= 1;
     let (dump, _, _) = dumped(&bytes, true);
     assert!(!dump.windows(6).any(|bytes| bytes == b"secret"));
+}
+
+#[test]
+fn blocks_that_the_medium_does_not_give_are_noted() {
+    let (directory, image, _) = common::sample_file(features("rmap,reflink"));
+    let session = Session::open(Path::new(&image), &View::default()).unwrap();
+    let inodes = {
+        let device = Device::open(Path::new(&image), Access::ReadOnly).unwrap();
+        metadata(&device).into_iter().next_back().unwrap()
+    };
+    // What lies behind the end of a shortened file cannot be read.
+    std::fs::File::options().write(true).open(&image).unwrap().set_len(inodes * 4096).unwrap();
+    let (mut dump_bytes, mut faults) = (Vec::new(), Faults::default());
+    let told = dump(&session, false, &mut dump_bytes, &mut faults).unwrap();
+    assert!(told.lost > 0);
+    let path = directory.path().join("restored");
+    let restored = restore(&mut dump_bytes.as_slice(), &path, false).unwrap();
+    assert_eq!((restored.lost, restored.blocks), (told.lost, told.blocks));
 }
 
 #[test]

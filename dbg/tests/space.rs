@@ -25,6 +25,7 @@ use paxfs_format::owners::{Role, Source, inodes, owners};
 use paxfs_format::volume::Volume;
 use paxfs_mkfs::recipe::Recipe;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use zerocopy::FromBytes;
 
 fn all_rows<B: Blocks>(volume: &Volume<B>) -> Vec<Row> {
     let mut faults = Faults::default();
@@ -350,4 +351,42 @@ fn free_space_is_what_the_headers_say() {
     assert_eq!(space.blocks, free);
     assert!(space.huge_blocks <= space.blocks && space.huge_runs * 512 == space.huge_blocks);
     assert!(space.buckets.iter().all(|bucket| bucket.blocks >= bucket.runs * bucket.from));
+}
+
+#[test]
+fn a_volume_a_million_times_larger_than_its_device_ends_soon() {
+    let (_directory, image, _) = common::sample_file(features("rmap,reflink"));
+    let mut bytes = std::fs::read(&image).unwrap();
+    let seed = volume(&Device::memory(bytes.clone())).seed;
+    let superblock = paxfs_format::superblock::Superblock::mut_from_bytes(&mut bytes[..4096]).unwrap();
+    superblock.blocks = (1 << 51).into();
+    superblock.group_blocks = (1 << 28).into();
+    superblock.groups = (1 << 23).into();
+    seed.seal(&mut bytes[..4096]);
+    std::fs::write(&image, &bytes).unwrap();
+    let out = std::path::Path::new(&image).with_file_name("out");
+    let dump = std::path::Path::new(&image).with_file_name("dump");
+    let (out, dump) = (out.to_str().unwrap(), dump.to_str().unwrap());
+    let commands: &[&[&str]] = &[
+        &["ls", "-lR"],
+        &["space"],
+        &["freesp"],
+        &["huge"],
+        &["sharing"],
+        &["journal"],
+        &["extents", "/pieces"],
+        &["export", out],
+        &["dump", dump],
+    ];
+    for command in commands {
+        let started = std::time::Instant::now();
+        let output = common::dbg(&[&[image.as_str()], *command].concat());
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{command:?}");
+        assert!(started.elapsed().as_secs() < 30, "{command:?} took {:?}", started.elapsed());
+        assert!(output.stderr.len() < 1 << 20, "{command:?}");
+    }
+    let space = common::dbg(&["-J", &image, "space"]);
+    let space: serde_json::Value = serde_json::from_slice(&space.stdout).unwrap();
+    assert_eq!(space["volume_bytes"], 1u64 << 63);
+    assert_eq!(space["space"].as_array().unwrap().last().unwrap()["role"], "missing");
 }

@@ -140,8 +140,8 @@ pub enum SlotFault {
         /// Its block.
         block: u64,
     },
-    /// Reserved bytes are not zero.
-    #[error("reserved bytes of the head are not zero")]
+    /// Reserved bytes, or a level, that are not zero.
+    #[error("reserved bytes of the head, or its level, are not zero")]
     Reserved,
 }
 
@@ -259,7 +259,7 @@ fn read_body<'a>(
     geometry: &Geometry,
     seed: Seed,
 ) -> Result<Vec<Write<'a>>, SlotFault> {
-    if head.reserved != Reserved::ZERO || head.reserved_2 != Reserved::ZERO {
+    if head.header.level.get() != 0 || head.reserved != Reserved::ZERO || head.reserved_2 != Reserved::ZERO {
         return Err(SlotFault::Reserved);
     }
     let bytes = head.bytes.get();

@@ -296,7 +296,8 @@ pub(crate) fn scan<'c, K: Kind, O: Observer>(
         if live && local.is_none() && !padded {
             let fault = "its padding is not zero".to_owned();
             let problem = Problem::EntryReserved { inode: number, fault };
-            local = Some(Local { problem, field: "", doubtful: false, length: false });
+            // The length of a value may be what is wrong.
+            local = Some(Local { problem, field: "", doubtful: !entry.value.is_empty(), length: true });
         }
         let (doubtful, length) = local.as_ref().map_or((false, false), |local| (local.doubtful, local.length));
         if let Some(local) = local {
@@ -359,6 +360,15 @@ pub(crate) fn is_sound<K: Kind>(inode: u64, hash: &NameHash, bytes: &[u8]) -> bo
     entries::<K::Head>(bytes).all(|entry| {
         entry.is_ok_and(|entry| if K::is_live(&entry) { K::fault(inode, hash, &entry).is_none() } else { true })
     })
+}
+
+/// Whether a body has entries, none of which belongs between these cookies, and not because `low` is wrong: then they
+/// would still lie between the cookie before and the highest.
+pub(crate) fn is_stranger<K: Kind>(bytes: &[u8], low: u64, high: u64, before: Option<u64>) -> bool {
+    let live = || entries::<K::Head>(bytes).flatten().filter(K::is_live).map(|entry| entry.head.cookie());
+    let (Some(first), Some(last)) = (live().min(), live().max()) else { return false };
+    let between = before.is_none_or(|before| before < first) && last <= high;
+    !between && live().all(|cookie| !(low..=high).contains(&cookie))
 }
 
 /// Where the next entry is after one that is wrong: where its lengths say, if there is one or the end, else the first

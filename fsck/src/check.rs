@@ -153,6 +153,8 @@ fn new_check<'c>(volume: &'c Volume<Image<'c>>, groups: Vec<Group>) -> Check<'c>
         doubts: Doubts::default(),
         newest: u64::MAX,
         counts: Default::default(),
+        blocks: Default::default(),
+        late: Default::default(),
         large: Default::default(),
         links: Default::default(),
         clashes: Default::default(),
@@ -414,7 +416,8 @@ impl<'c> Run<'_, 'c> {
                 if let Some((number, window)) = jobs.get(job)
                     && let Some(group) = check.group(*number)
                 {
-                    let known = proven && !locked(&group.space).doubtful && group.header.is_some();
+                    let space = *locked(&group.space);
+                    let known = proven && !space.doubtful && !space.rmap_faulty && group.header.is_some();
                     crate::sums::check(env, group, window.clone(), known);
                 }
                 4

@@ -4,13 +4,14 @@ use crate::bitmap::Bitmap;
 use crate::finding::Finding;
 use crate::multiset::{Key, Multiset};
 use crate::problem::Problem;
+use crate::trees::Late;
 use crate::usage::{Clock, Stretch};
 use core::ops::Range;
 use paxfs_format::chunk::{CHUNK_BLOCKS, CHUNK_INODES};
 use paxfs_format::geometry::INODES_PER_BLOCK;
 use paxfs_format::blocks::Blocks;
 use paxfs_format::group::{GroupHeader, GroupTree, TreeRoot};
-use paxfs_format::header::Header;
+use paxfs_format::header::{BlockKind, Header};
 use paxfs_format::image::Image;
 use paxfs_format::inode::Which;
 use paxfs_format::superblock::ReadOnlyCompatible;
@@ -33,6 +34,10 @@ pub(crate) struct Check<'c> {
     pub newest: u64,
     /// Forks whose number of entries is not what the inode says.
     pub counts: Mutex<Vec<CountDoubt>>,
+    /// Findings that are told unless they follow from others.
+    pub late: Mutex<Vec<Late>>,
+    /// Inodes whose extents do not cover as many blocks as they say: inode, as it says, as counted.
+    pub blocks: Mutex<Vec<(u64, u64, u64)>>,
     /// Inodes whose link count is not their number of parent pointers.
     pub links: Mutex<Vec<LinkDoubt>>,
     /// Blocks that are claimed twice, on a volume without reverse map: which, by whom, where that is said.
@@ -53,6 +58,8 @@ pub(crate) struct Group {
     pub claimed: OnceLock<Bitmap>,
     /// Blocks where inodes may be that the inode index has elsewhere.
     pub hidden: Mutex<Vec<Range<u32>>>,
+    /// First blocks of chunks that were told to be lost.
+    pub lost_chunks: Mutex<Vec<u64>>,
     /// Metadata blocks that lie in no cluster, and their paths.
     pub outside: Mutex<Vec<(u64, String)>>,
 }
@@ -95,6 +102,12 @@ pub(crate) struct ChunkState {
     /// In use: as the index says, and as the inodes themselves do.
     pub used: AtomicU64,
     pub orphans: u64,
+    /// In use, as the index says.
+    pub marked: u64,
+    /// In use without a name, as the inodes themselves say.
+    pub nameless: AtomicU64,
+    /// Something has been told of the chunk's record.
+    pub told: bool,
     pub directories: AtomicU64,
     /// Directories that are known to lead to the root.
     pub rooted: AtomicU64,
@@ -115,6 +128,8 @@ pub(crate) struct SpaceProof {
     pub alarm: bool,
     /// A tree is not known in whole.
     pub doubtful: bool,
+    /// Something was found in the reverse map: who owns a block may not be found there.
+    pub rmap_faulty: bool,
 }
 
 /// What extents and names add up to on both sides.
@@ -132,7 +147,7 @@ pub(crate) struct LinkDoubt {
     pub inode: u64,
     pub links: u64,
     pub pointers: u64,
-    pub directory: bool,
+    pub orphan: bool,
 }
 
 /// A fork whose number of entries is not what the inode says.
@@ -157,6 +172,8 @@ pub(crate) struct Doubts {
     pub entries: Mutex<Vec<(u64, u64, u64)>>,
     /// Inodes whose parent pointers are not all known.
     pub pointers: Mutex<Vec<u64>>,
+    /// Extents are in doubt: blocks may belong to files that nobody claims.
+    pub claims: AtomicBool,
     /// Metadata blocks may be in use that nothing leads to.
     pub blocks: AtomicBool,
     /// Too much is in doubt to be listed.
@@ -292,6 +309,15 @@ impl<'c> Check<'c> {
         }
     }
 
+    /// Marks a metadata block that cannot be read, if its header says that it is the one: else the pointer to it may be
+    /// what is wrong.
+    pub fn mark_damaged(&self, block: u64, kind: BlockKind) {
+        let header = self.volume.blocks.block(block).ok().and_then(|bytes| Header::of(bytes));
+        if header.is_some_and(|header| header.kind == kind && header.place.get() == block) {
+            self.mark(block);
+        }
+    }
+
     /// Notes a metadata block in no cluster. Whether the block or the cluster is wrong is decided later.
     pub fn note_outside(&self, block: u64, at: String) {
         let place = self.volume.geometry.locate(block);
@@ -319,6 +345,19 @@ impl<'c> Check<'c> {
             .is_some_and(|(chunk, slot)| chunk.directories.load(Ordering::Relaxed) >> slot & 1 != 0)
     }
 
+    /// Whether all extents of all files are known.
+    pub fn knows_all_extents(&self) -> bool {
+        let doubts = &self.doubts;
+        let lost = self.groups.iter().any(|group| {
+            let index = group.index.get();
+            index.is_none_or(|index| index.clusters_lost || !index.chunks_lost.is_empty())
+        });
+        !lost
+            && !doubts.claims.load(Ordering::Relaxed)
+            && locked(&doubts.inodes).is_empty()
+            && locked(&doubts.extents).is_empty()
+    }
+
     /// Whether an inode may be in use without being known.
     pub fn is_unknown(&self, inode: u64, damaged: &[u64]) -> bool {
         if damaged.binary_search(&inode).is_ok() {
@@ -337,11 +376,14 @@ impl<'c> Check<'c> {
 }
 
 impl ChunkState {
-    pub fn new(start: u32, used: u64, orphans: u64) -> Self {
+    pub fn new(start: u32, used: u64, orphans: u64, told: bool) -> Self {
         ChunkState {
             start,
             used: used.into(),
             orphans,
+            marked: used,
+            nameless: AtomicU64::new(0),
+            told,
             directories: AtomicU64::new(0),
             rooted: AtomicU64::new(0),
         }
@@ -414,19 +456,13 @@ impl<'c> Env<'c> {
         if !self.marking {
             return;
         }
-        let problem = match self.check.mark(block) {
+        match self.check.mark(block) {
             Marked::Fresh => return,
-            Marked::Unknown => {
-                self.reached.push(block);
-                return;
-            }
-            Marked::Twice => Problem::BlockTwice { block },
-            Marked::Outside => {
-                self.check.note_outside(block, at());
-                return;
-            }
-        };
-        let finding = Finding::new(at(), problem);
+            Marked::Unknown => return self.reached.push(block),
+            Marked::Outside => return self.check.note_outside(block, at()),
+            Marked::Twice => {}
+        }
+        let finding = Finding::new(at(), Problem::BlockTwice { block });
         self.findings.push(match inode {
             Some(inode) => finding.of_file(inode),
             None => finding,

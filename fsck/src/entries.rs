@@ -110,7 +110,7 @@ fn bodies<'c, K: Kind, O: Observer>(scan: &mut Scan<'c, O>, subject: &Subject<'c
             chain.body(scan, subject, Body { place, bytes, low: 0, high: u64::MAX }, None);
         }
         ForkFormat::BLOCK => {
-            let found = Found { ordinal: 0, block: fork.tree.block.get(), low: 0, high: u64::MAX, record: None };
+            let found = Found { ordinal: 0, block: fork.tree.block.get(), low: 0, high: u64::MAX, record: None, doubtful: false };
             chain.block(scan, subject, which, found);
         }
         ForkFormat::TREE => tree(scan, subject, which, &mut chain),
@@ -128,6 +128,8 @@ pub(crate) struct Found {
     pub high: u64,
     /// Its record, if its cookie is to be believed.
     pub record: Option<RecordPlace>,
+    /// Something has been told of the record: there need not be a block.
+    pub doubtful: bool,
 }
 
 fn tree<'c, K: Kind, O: Observer>(
@@ -179,13 +181,14 @@ pub(crate) fn index(
             if let Some(from) = lost_from.take() {
                 note(env, from, low);
             }
-            held = Some(Found { ordinal, block: record.block.get(), low, high: u64::MAX, record: Some(at) });
+            held = Some(Found { ordinal, block: record.block.get(), low, high: u64::MAX, record: Some(at), doubtful: false });
             ordinal += 1;
         }
         Item::Doubtful(_, record) => {
             if record.block.get() < env.check.volume.geometry.blocks {
                 // Its cookie may be wrong, its block need not.
-                take(Found { ordinal, block: record.block.get(), low: 0, high: u64::MAX, record: None });
+                let block = record.block.get();
+                take(Found { ordinal, block, low: 0, high: u64::MAX, record: None, doubtful: true });
             } else {
                 note(env, 0, u64::MAX);
             }
@@ -230,10 +233,19 @@ impl<'c, K: Kind> Chain<'c, K> {
         found: Found,
     ) {
         let Subject { number, inode } = *subject;
-        let Found { ordinal, block, low, high, record } = found;
+        let Found { ordinal, block, low, high, record, .. } = found;
         let at = || format!("inode[{number}].{}.block[{ordinal}]", K::FORK);
         let volume = scan.env.check.volume;
         match volume.body_block(inode, which.entry_kind(), block, 0) {
+            Ok(bytes) if record.is_some() && self.is_stranger(bytes, low, high) => {
+                let at = format!("{}.{}.block", K::tree(number), record.map(|at| at.to_string()).unwrap_or_default());
+                let fault = "all of its entries belong in another".to_owned();
+                let problem = Problem::BodyDamaged { inode: number, block, fault };
+                scan.env.findings.push(Finding::new(at, problem).of_file(number));
+                self.totals.whole = false;
+                K::unknown(&scan.env, number, low, high);
+                scan.env.check.doubts.blocks.store(true, Ordering::Relaxed);
+            }
             Ok(bytes) => {
                 scan.env.mark(block, at, Some(number));
                 scan.env.block_generation(block, at, Some(number));
@@ -242,17 +254,24 @@ impl<'c, K: Kind> Chain<'c, K> {
             Err(fault) => {
                 scan.env.read = scan.env.read.saturating_add(BLOCK_BYTES);
                 if scan.env.marking {
-                    scan.env.check.mark(block);
+                    scan.env.check.mark_damaged(block, which.entry_kind());
                 }
-                let (field, fault) = body_fault(&fault);
-                let problem = Problem::BodyDamaged { inode: number, block, fault };
-                scan.env.findings.push(Finding::new(format!("{}{field}", at()), problem).of_file(number));
+                if !found.doubtful {
+                    let (field, fault) = body_fault(&fault);
+                    let problem = Problem::BodyDamaged { inode: number, block, fault };
+                    scan.env.findings.push(Finding::new(format!("{}{field}", at()), problem).of_file(number));
+                }
                 self.totals.whole = false;
                 K::unknown(&scan.env, number, low, high);
                 // The pointer to it may be what is wrong.
                 scan.env.check.doubts.blocks.store(true, Ordering::Relaxed);
             }
         }
+    }
+
+    fn is_stranger(&self, bytes: &[u8], low: u64, high: u64) -> bool {
+        let before = self.last.as_ref().map(|(seen, _)| seen.cookie);
+        crate::body::is_stranger::<K>(bytes, low, high, before)
     }
 
     /// Checks the entries of one body.

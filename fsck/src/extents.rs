@@ -13,8 +13,9 @@ use paxfs_format::extent::Extent;
 use paxfs_format::field::value::Value;
 use paxfs_format::geometry::BLOCK_BYTES;
 use paxfs_format::inode::{ForkFormat, Inode, Which};
-use paxfs_format::record::Record;
+use paxfs_format::record::{Record, Space};
 use paxfs_format::rmap::{Owner, Rmap};
+use std::sync::atomic::Ordering;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// An extent of a file, as both the file and the reverse map have it.
@@ -148,44 +149,77 @@ fn inline<O: Observer>(scan: &mut Scan<'_, O>, subject: &Subject<'_>, tally: &mu
         scan.env.check.doubts.note(&scan.env.check.doubts.extents, (number, 0..u64::MAX));
         return false;
     };
-    let space = scan.env.check.volume.geometry.volume_space();
-    let mut last: Option<Extent> = None;
-    for (index, extent) in (0u32..).zip(extents) {
+    let (faults, doubtful) = inline_faults(env_space(scan), extents);
+    for ((index, extent), doubtful) in (0u32..).zip(extents).zip(doubtful) {
         let at = || format!("inode[{number}].extents.rec[{index}]");
         let place = ExtentPlace { leaf: ExtentPlace::INLINE, index };
-        let problem = fault_of(extent, last.as_ref(), &space);
-        let doubtful = problem.is_some() && !matches!(problem, Some(Problem::RecordMergeable { .. }));
-        if let Some(problem) = problem {
-            scan.env.findings.push(Finding::new(at(), problem).of_file(number));
-        }
         if doubtful {
             scan.observer.doubtful_extent(ExtentItem::of_extent(extent, number), place);
+            scan.env.check.doubts.claims.store(true, Ordering::Relaxed);
             tally.doubtful();
         } else {
             one(scan, subject, extent, place, tally, at);
-            last = Some(*extent);
         }
+    }
+    for (index, problem) in faults {
+        let at = format!("inode[{number}].extents.rec[{index}]");
+        scan.env.findings.push(Finding::new(at, problem).of_file(number));
     }
     true
 }
 
-/// What is wrong with an extent behind another.
-fn fault_of(extent: &Extent, last: Option<&Extent>, space: &paxfs_format::record::Space) -> Option<Problem> {
-    if let Err(fault) = extent.check(space) {
-        return Some(Problem::Record { fault: fault.to_string() });
+fn env_space<O>(scan: &Scan<'_, O>) -> Space {
+    scan.env.check.volume.geometry.volume_space()
+}
+
+/// What is wrong with the extents in a payload, and which of them are in doubt: the fewest whose removal leaves the
+/// others in order, and both of a pair that overlaps.
+fn inline_faults(space: Space, extents: &[Extent]) -> (Vec<(usize, Problem)>, Vec<bool>) {
+    let mut faults = Vec::new();
+    let mut doubtful: Vec<bool> = extents.iter().map(|extent| extent.check(&space).is_err()).collect();
+    for (index, extent) in extents.iter().enumerate() {
+        if let Err(fault) = extent.check(&space) {
+            faults.push((index, Problem::Record { fault: fault.to_string() }));
+        }
     }
-    let last = last?;
-    let (end, start) = (last.end(), extent.offset.get());
-    if extent.key() <= last.key() {
-        let fault = format!("key {start} is out of order");
-        Some(Problem::KeyOrder { fault })
-    } else if start < end {
-        Some(Problem::RecordOverlap { end, start })
-    } else if last.merged(extent).is_some_and(|merged| merged.check(space).is_ok()) {
-        Some(Problem::RecordMergeable { fault: "should be one with the record before it".to_owned() })
-    } else {
-        None
+    let sound: Vec<usize> = (0..extents.len()).filter(|i| doubtful.get(*i) == Some(&false)).collect();
+    let offset = |index: usize| extents.get(index).map_or(0, |extent| extent.offset.get());
+    let line = ascending(&sound, offset);
+    for index in sound.iter().filter(|index| !line.contains(index)) {
+        faults.push((*index, Problem::KeyOrder { fault: format!("key {} is out of order", offset(*index)) }));
+        doubtful.get_mut(*index).into_iter().for_each(|doubtful| *doubtful = true);
     }
+    for (one, next) in line.iter().zip(line.iter().skip(1)) {
+        let (Some(before), Some(after)) = (extents.get(*one), extents.get(*next)) else { continue };
+        let (end, start) = (before.end(), after.offset.get());
+        if start < end {
+            faults.push((*next, Problem::RecordOverlap { end, start }));
+            for index in [*one, *next] {
+                doubtful.get_mut(index).into_iter().for_each(|doubtful| *doubtful = true);
+            }
+        } else if before.merged(after).is_some_and(|merged| merged.check(&space).is_ok()) {
+            let fault = "should be one with the record before it".to_owned();
+            faults.push((*next, Problem::RecordMergeable { fault }));
+        }
+    }
+    (faults, doubtful)
+}
+
+/// A longest part of `list` whose keys ascend. There are few: a payload holds 11 extents.
+fn ascending(list: &[usize], key: impl Fn(usize) -> u64) -> Vec<usize> {
+    // Of equally long ones the first: what came before is believed.
+    fn longest<'l>(lines: impl Iterator<Item = &'l Vec<usize>>) -> Vec<usize> {
+        let first = lines.reduce(|best, line| if line.len() > best.len() { line } else { best });
+        first.cloned().unwrap_or_default()
+    }
+    let mut best: Vec<Vec<usize>> = Vec::new();
+    for index in list {
+        let before = best.iter().filter(|line| line.last().is_some_and(|last| key(*last) < key(*index)));
+        let mut line = longest(before);
+        line.push(*index);
+        best.push(line);
+    }
+    longest(best.iter())
 }
 
 /// Extents in a tree.
@@ -199,6 +233,7 @@ fn in_tree<O: Observer>(scan: &mut Scan<'_, O>, subject: &Subject<'_>, tally: &m
             note_extents_gap(env, &mut gap, number, Some((extent.offset.get(), extent.end())));
             let place = ExtentPlace::of(&at);
             let within = tally.add(extent, || format!("{name}.{at}"));
+            tally.vague |= !within;
             *extents = extents.saturating_add(1);
             claim(env, number, extent, || format!("{name}.{at}"));
             observe(env, observer, ExtentItem::of_extent(extent, number), place, within);
@@ -206,6 +241,7 @@ fn in_tree<O: Observer>(scan: &mut Scan<'_, O>, subject: &Subject<'_>, tally: &m
         Item::Doubtful(at, extent) => {
             let place = ExtentPlace::of(&at);
             tally.doubtful();
+            env.check.doubts.claims.store(true, Ordering::Relaxed);
             observer.doubtful_extent(ExtentItem::of_extent(extent, number), place);
         }
         Item::Lost => gap.lost(),
@@ -224,6 +260,7 @@ fn one<O: Observer>(
     at: impl Fn() -> String,
 ) {
     let within = tally.add(extent, &at);
+    tally.vague |= !within;
     scan.extents = scan.extents.saturating_add(1);
     claim(&mut scan.env, subject.number, extent, at);
     observe(&scan.env, &mut scan.observer, ExtentItem::of_extent(extent, subject.number), place, within);
@@ -264,8 +301,10 @@ fn settle(env: &mut Env<'_>, subject: &Subject<'_>, tally: &Tally) {
         subject.find(env, ".data.count", problem);
     }
     if inode.blocks.get() != tally.blocks && !tally.vague {
-        let problem = Problem::InodeBlocks { inode: number, found: inode.blocks.get(), expected: tally.blocks };
-        subject.find(env, ".blocks", problem);
+        // Told later, unless it is because of an extent that is wrong, which is told then.
+        if env.marking {
+            env.check.doubts.note(&env.check.blocks, (number, inode.blocks.get(), tally.blocks));
+        }
     }
     if !tally.written_at.is_empty() {
         let problem =

@@ -4,7 +4,7 @@ use crate::context::{Check, ChunkState, ClusterState, Env, Group, HeaderView, In
 use crate::finding::Finding;
 use crate::problem::Problem;
 use crate::structures::structure_field;
-use crate::trees::{Item, TreeName, check_counts, walk};
+use crate::trees::{Item, TreeName, check_counts, other_height, walk};
 use paxfs_format::blocks::Blocks;
 use paxfs_format::chunk::{CHUNK_BLOCKS, Chunk};
 use paxfs_format::cluster::Cluster;
@@ -13,7 +13,6 @@ use paxfs_format::field::diff::{Difference, diff};
 use paxfs_format::group::{GroupHeader, GroupTree, TreeRoot};
 use paxfs_format::header::{Expected, Header};
 use paxfs_format::image::Image;
-use paxfs_format::node::MAX_HEIGHT;
 use paxfs_format::superblock::ReadOnlyCompatible;
 use paxfs_format::volume::{StructureFault, Volume};
 use std::collections::HashSet;
@@ -61,6 +60,7 @@ impl Group {
             space: Default::default(),
             claimed: Default::default(),
             hidden: Default::default(),
+            lost_chunks: Default::default(),
             outside: Default::default(),
         }
     }
@@ -159,7 +159,7 @@ fn compare(
     findings: &mut Vec<Finding>,
 ) {
     let (theirs, ours) = (copy.header.generation.get(), header.header.generation.get());
-    if theirs > ours {
+    if theirs > ours && ours > 0 {
         let at = format!("group_copy[{group}].header.generation");
         findings.push(Finding::new(at, Problem::GroupCopyNewer { group, found: theirs, expected: ours }));
     } else if volume.superblock.is_clean() {
@@ -179,10 +179,10 @@ fn roots(
 ) {
     for tree in GroupTree::ALL {
         let (mine, theirs) = (*view.root(tree), *copy.root(tree));
-        if mine.block == theirs.block || leads_somewhere(volume, group, tree, &mine) {
+        if mine.block == theirs.block {
             continue;
         }
-        if leads_somewhere(volume, group, tree, &theirs) {
+        if fitness(volume, group, tree, &theirs) > fitness(volume, group, tree, &mine) {
             let (found, expected) = (mine.block.get(), theirs.block.get());
             let at = format!("{}.root.block", TreeName::Group(tree, group));
             findings.push(Finding::new(at, Problem::TreeRootWrong { found, expected }));
@@ -195,11 +195,7 @@ fn roots(
 fn heights(volume: &Volume<Image<'_>>, group: u32, view: &mut HeaderView, findings: &mut Vec<Finding>) {
     for tree in GroupTree::ALL {
         let root = *view.root(tree);
-        let place = root.block.get();
-        let expected = Expected { kind: tree.kind(), place, owner: group.into() };
-        let Some(header) = volume.structure(expected).ok().and_then(|bytes| Header::of(bytes)) else { continue };
-        let height = u32::from(header.level.get()).saturating_add(1);
-        if place != 0 && height != root.height.get() && height <= MAX_HEIGHT {
+        if let Some(height) = other_height(volume, tree.kind(), group.into(), &root) {
             let at = format!("{}.root.height", TreeName::Group(tree, group));
             let problem = Problem::TreeHeight { found: root.height.get().into(), expected: height.into() };
             findings.push(Finding::new(at, problem));
@@ -208,12 +204,18 @@ fn heights(volume: &Volume<Image<'_>>, group: u32, view: &mut HeaderView, findin
     }
 }
 
-fn leads_somewhere(volume: &Volume<Image<'_>>, group: u32, tree: GroupTree, root: &TreeRoot) -> bool {
-    let block = root.block.get();
-    if block == 0 {
-        return *root == TreeRoot::zeroed();
+/// How well a root fits what it leads to: not at all, to a node of the tree, to one of the right level.
+fn fitness(volume: &Volume<Image<'_>>, group: u32, tree: GroupTree, root: &TreeRoot) -> u8 {
+    let place = root.block.get();
+    if place == 0 {
+        return if *root == TreeRoot::zeroed() { 2 } else { 0 };
     }
-    volume.structure(Expected { kind: tree.kind(), place: block, owner: group.into() }).is_ok()
+    let node = volume.structure(Expected { kind: tree.kind(), place, owner: group.into() });
+    match node.ok().and_then(|bytes| Header::of(bytes)) {
+        Some(header) if u32::from(header.level.get()).checked_add(1) == Some(root.height.get()) => 2,
+        Some(_) => 1,
+        None => 0,
+    }
 }
 
 /// Tells of those disputes in which the header has not been found wrong.
@@ -280,10 +282,10 @@ pub(crate) fn index(env: &mut Env<'_>, group: &Group) {
     let (known, doubtful) = in_order(&starts, CHUNK_BLOCKS.into(), fits);
     chunk_faults |= doubtful || !missing.is_empty();
     let mut known = known.into_iter().peekable();
-    for (chunk, _) in &chunks {
+    for (chunk, sound) in &chunks {
         if known.next_if_eq(&chunk.start.get()).is_some() {
-            let used = chunk.used.get() | chunk.orphans.get();
-            index.chunks.push(ChunkState::new(chunk.start.get(), used, chunk.orphans.get()));
+            let (used, orphans) = (chunk.used.get(), chunk.orphans.get() & chunk.used.get());
+            index.chunks.push(ChunkState::new(chunk.start.get(), used, orphans, !sound));
         }
     }
     if chunk_faults {
@@ -419,13 +421,16 @@ pub(crate) fn check_inode_counts(env: &mut Env<'_>, group: &Group) {
     if !index.chunks_lost.is_empty() {
         return;
     }
-    let bits = |word: u64| u64::from(word.count_ones());
-    let used = index.chunks.iter().map(|chunk| bits(chunk.used.load(Ordering::Relaxed))).sum();
-    let orphans = index.chunks.iter().map(|chunk| bits(chunk.orphans)).sum();
-    if header.inodes_used != used {
+    let sum = |bits: &dyn Fn(&ChunkState) -> u64| -> u64 {
+        index.chunks.iter().map(|chunk| u64::from(bits(chunk).count_ones())).sum()
+    };
+    let used = sum(&|chunk| chunk.used.load(Ordering::Relaxed));
+    let orphans = sum(&|chunk| chunk.nameless.load(Ordering::Relaxed));
+    // Where the index and the inodes disagree, that has been told; the header may agree with either.
+    if ![used, sum(&|chunk| chunk.marked)].contains(&header.inodes_used) {
         count(env, group.number, "inodes_used", header.inodes_used, used);
     }
-    if header.orphans != orphans {
+    if ![orphans, sum(&|chunk| chunk.orphans)].contains(&header.orphans) {
         count(env, group.number, "orphans", header.orphans, orphans);
     }
 }

@@ -31,6 +31,10 @@ pub(crate) struct Scan<'c, O> {
     pub directories: u64,
     pub entries: u64,
     pub extents: u64,
+    /// Inodes of the present chunk that are marked as orphans and have names.
+    named_orphans: u64,
+    /// Inodes of the present chunk that are marked in use and are free.
+    marked_free: u64,
     /// Room for the cookies of one body.
     pub seen: Vec<Seen<'c>>,
 }
@@ -59,7 +63,7 @@ enum Slot<'i> {
 
 impl<'c, O: Observer> Scan<'c, O> {
     pub fn new(env: Env<'c>, observer: O) -> Self {
-        Scan { env, observer, inodes: 0, directories: 0, entries: 0, extents: 0, seen: Vec::new() }
+        Scan { env, observer, inodes: 0, directories: 0, entries: 0, extents: 0, named_orphans: 0, marked_free: 0, seen: Vec::new() }
     }
 
     /// Scans some chunks of a group.
@@ -97,6 +101,44 @@ impl<'c, O: Observer> Scan<'c, O> {
                 self.slot(group, chunk, slot, number, inode, marked);
             }
         }
+        self.marks(group, group_start, chunk);
+    }
+
+    /// What the record of a chunk says of its inodes, and they themselves do not: one finding for each field.
+    fn marks(&mut self, group: &Group, group_start: u64, chunk: &ChunkState) {
+        let unmarked = chunk.used.load(Ordering::Relaxed) & !chunk.marked;
+        let orphans = core::mem::take(&mut self.named_orphans) & chunk.orphans;
+        let free = core::mem::take(&mut self.marked_free);
+        if (unmarked == 0 && orphans == 0 && free == 0) || chunk.told {
+            return;
+        }
+        if free != 0 {
+            let (inode, inodes) = (chunk.inode(group_start, free.trailing_zeros()), u64::from(free.count_ones()));
+            let never = self.env.check.volume.inode_unverified(inode).is_ok_and(is_zero);
+            let fault = if never { "their slots were never used" } else { "their slots are free" };
+            // One alone may just as well have been wiped; several at once are the work of the chunk's record.
+            let at = match (inodes, never) {
+                (1, true) => format!("inode[{inode}]"),
+                (1, false) => format!("inode[{inode}].mode"),
+                _ => format!("{}.used", chunk_path(self.env.check, group, chunk.start)),
+            };
+            self.env.find(at, Problem::InodeMarked { inode, inodes, fault: fault.to_owned() });
+        }
+        if unmarked == 0 && orphans == 0 {
+            return;
+        }
+        let at = chunk_path(self.env.check, group, chunk.start);
+        for (bits, field) in [(unmarked, "used"), (orphans, "orphans")] {
+            if bits == 0 {
+                continue;
+            }
+            let (inode, inodes) = (chunk.inode(group_start, bits.trailing_zeros()), bits.count_ones().into());
+            let problem = match field {
+                "used" => Problem::InodeUnmarked { inode, inodes },
+                _ => Problem::OrphanMark { inode, inodes },
+            };
+            self.env.findings.push(Finding::new(format!("{at}.{field}"), problem).of_file(inode));
+        }
     }
 
     #[allow(clippy::too_many_arguments, reason = "a slot is all of these")]
@@ -112,28 +154,18 @@ impl<'c, O: Observer> Scan<'c, O> {
         if !marked && is_zero(inode) {
             return;
         }
-        let check = self.env.check;
-        let record = || {
-            chunk_path(check, group, chunk.start)
-        };
         match (self.verify(group, number, inode), marked) {
             (Slot::Sound(inode), true) => {
-                self.used(&Subject { number, inode }, chunk, slot, record);
+                self.used(&Subject { number, inode }, chunk, slot);
             }
             (Slot::Sound(inode), false) => {
-                let at = format!("{}.used", record());
-                let finding = Finding::new(at, Problem::InodeUnmarked { inode: number }).of_file(number);
-                self.env.findings.push(finding);
                 chunk.used.fetch_or(1 << slot, Ordering::Relaxed);
-                self.used(&Subject { number, inode }, chunk, slot, record);
+                self.used(&Subject { number, inode }, chunk, slot);
             }
             (Slot::Free, false) => {}
             (Slot::Free, true) => {
-                let never = is_zero(inode);
-                let fault = if never { "its slot was never used" } else { "its slot is free" };
-                let at = if never { String::new() } else { ".mode".to_owned() };
-                let problem = Problem::InodeMarked { inode: number, fault: fault.to_owned() };
-                self.env.find(format!("inode[{number}]{at}"), problem);
+                self.marked_free |= 1 << slot;
+                chunk.used.fetch_and(!(1 << slot), Ordering::Relaxed);
                 self.unknown(number);
             }
             (Slot::Fault(fault), true) => {
@@ -194,6 +226,7 @@ impl<'c, O: Observer> Scan<'c, O> {
         for slot in 0..CHUNK_INODES {
             self.unknown(chunk.inode(group_start, slot));
         }
+        locked(&group.lost_chunks).push(block);
         // The inodes may be next to it: wherever no other chunk is.
         let Some(index) = group.index.get() else { return };
         let before = ordinal.checked_sub(1).and_then(|before| index.chunks.get(before));
@@ -205,7 +238,7 @@ impl<'c, O: Observer> Scan<'c, O> {
         hidden.push(chunk.start.saturating_add(CHUNK_BLOCKS)..high);
     }
 
-    fn used(&mut self, subject: &Subject<'c>, chunk: &ChunkState, slot: u32, record: impl Fn() -> String) {
+    fn used(&mut self, subject: &Subject<'c>, chunk: &ChunkState, slot: u32) {
         let Subject { number, inode } = *subject;
         self.inodes = self.inodes.saturating_add(1);
         let orphan = chunk.orphans >> slot & 1 != 0;
@@ -215,35 +248,29 @@ impl<'c, O: Observer> Scan<'c, O> {
             return self.unknown(number);
         };
         fields(&mut self.env, subject, kind);
-        let links = inode.links.get();
-        if (links == 0) != orphan {
-            // An inode without links and without names is found below.
-            if links > 0 {
-                let at = format!("{}.orphans", record());
-                let problem = Problem::OrphanMark { inode: number, links: links.into(), orphan };
-                self.env.findings.push(Finding::new(at, problem).of_file(number));
-            }
+        if inode.links.get() == 0 {
+            chunk.nameless.fetch_or(1 << slot, Ordering::Relaxed);
         }
         if kind == FileType::Directory {
             self.directories = self.directories.saturating_add(1);
             chunk.directories.fetch_or(1 << slot, Ordering::Relaxed);
         }
         if !payload(&mut self.env, subject, kind) {
-            return self.unknown_forks(number, kind);
+            return self.unknown_forks(number);
         }
         self.data(subject, kind);
-        self.attributes(subject, kind, orphan);
+        if self.attributes(subject, kind, orphan, chunk.told) {
+            self.named_orphans |= 1 << slot;
+        }
     }
 
-    fn unknown_forks(&self, number: u64, kind: FileType) {
+    /// Its type may be what is wrong: nothing that any inode holds is known of it.
+    fn unknown_forks(&self, number: u64) {
         let doubts = &self.env.check.doubts;
         doubts.blocks.store(true, Ordering::Relaxed);
         doubts.note(&doubts.pointers, number);
-        match kind {
-            FileType::Directory => doubts.note(&doubts.entries, (number, 0, u64::MAX)),
-            FileType::Regular => doubts.note(&doubts.extents, (number, 0..u64::MAX)),
-            _ => {}
-        }
+        doubts.note(&doubts.entries, (number, 0, u64::MAX));
+        doubts.note(&doubts.extents, (number, 0..u64::MAX));
     }
 
     fn data(&mut self, subject: &Subject<'c>, kind: FileType) {
@@ -269,12 +296,14 @@ impl<'c, O: Observer> Scan<'c, O> {
         }
     }
 
-    fn attributes(&mut self, subject: &Subject<'c>, kind: FileType, orphan: bool) {
+    /// Attributes and names; tells whether the inode is marked as an orphan although it has a name.
+    fn attributes(&mut self, subject: &Subject<'c>, kind: FileType, orphan: bool, told: bool) -> bool {
         let Subject { number, inode } = *subject;
         let Totals { pointers, whole, .. } = entries::attributes(self, subject, kind);
         let check = self.env.check;
         if !whole {
-            return check.doubts.note(&check.doubts.pointers, number);
+            check.doubts.note(&check.doubts.pointers, number);
+            return false;
         }
         let root = check.volume.superblock.root.get();
         let links = u64::from(inode.links.get());
@@ -287,19 +316,19 @@ impl<'c, O: Observer> Scan<'c, O> {
                 let problem = Problem::DirectoryNames { inode: number, names: pointers, expected: 0 };
                 subject.find(&mut self.env, ".attributes", problem);
             }
-            return;
+            return orphan;
         }
         if kind == FileType::Directory && pointers > 1 {
             let problem = Problem::DirectoryNames { inode: number, names: pointers, expected: 1 };
             subject.find(&mut self.env, ".attributes", problem);
         }
         let nameless = pointers == 0 && !orphan;
-        if links != pointers || nameless {
-            let doubt = LinkDoubt { inode: number, links, pointers, directory: kind == FileType::Directory };
-            if self.env.marking {
-                check.doubts.note(&check.links, doubt);
-            }
+        // Whether it is an orphan is not known when the record of its chunk is wrong.
+        let nameless = nameless && !(told && links == 0);
+        if (links != pointers || nameless) && self.env.marking {
+            check.doubts.note(&check.links, LinkDoubt { inode: number, links, pointers, orphan });
         }
+        orphan && links > 0 && pointers > 0
     }
 }
 
@@ -482,10 +511,12 @@ fn fork(env: &mut Env<'_>, subject: &Subject<'_>, which: Which, kind: FileType) 
     }
     if !rooted && fork.tree != TreeRoot::zeroed() {
         find("tree", "it has the root of a tree");
+        return false;
     } else if format == ForkFormat::BLOCK {
         let expected = TreeRoot { block: fork.tree.block, records: 1.into(), ..TreeRoot::zeroed() };
         if fork.tree != expected {
             find("tree", "the root of its one block has height and nodes 0 and one record");
+            return false;
         }
     }
     true
@@ -509,10 +540,14 @@ fn symlink(env: &mut Env<'_>, subject: &Subject<'_>) {
             match value(env, subject, inline, size, |ordinal| format!("inode[{number}].value[{ordinal}]")) {
                 Ok(target) => target,
                 Err(None) => return,
-                Err(Some(fault)) => return subject.find(env, ".payload", bad(fault)),
+                Err(Some(fault)) => {
+                    env.check.doubts.blocks.store(true, Ordering::Relaxed);
+                    return subject.find(env, ".payload", bad(fault));
+                }
             }
         }
         ForkFormat::VALUES => {
+            env.check.doubts.blocks.store(true, Ordering::Relaxed);
             let problem = Problem::InodeSize { inode: number, size, expected: MAX_SYMLINK };
             return subject.find(env, ".size", problem);
         }

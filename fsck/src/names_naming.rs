@@ -302,11 +302,11 @@ fn links(check: &Check<'_>, pairs: &[Pair]) -> Vec<Finding> {
         let LinkDoubt { inode, links, pointers, .. } = *doubt;
         let (entries_only, pointers_only) = extra.get(&inode).copied().unwrap_or_default();
         let names = pointers.saturating_add(entries_only).saturating_sub(pointers_only);
-        if names == links && names != 0 {
+        if names == links && (names != 0 || doubt.orphan) {
             return None;
         }
         let at = format!("inode[{inode}].links");
-        let problem = if names == 0 && pointers == 0 {
+        let problem = if names == 0 && pointers == 0 && !doubt.orphan {
             Problem::Unreachable { inode }
         } else {
             Problem::Links { inode, found: links, expected: names }

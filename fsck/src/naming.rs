@@ -15,7 +15,7 @@ use crate::pool::Pool;
 use crate::problem::Problem;
 use crate::space::expected_roles;
 use crate::space_naming::{Patch, mismatches, name_group};
-use crate::trees::{Item, TreeName, record_path, walk};
+use crate::trees::{Blamed, Item, TreeName, record_path, walk};
 use core::ops::Range;
 use paxfs_format::cluster::Cluster;
 use paxfs_format::geometry::BLOCK_BYTES;
@@ -159,12 +159,53 @@ pub(crate) fn space<'c>(check: &'c Check<'c>, pool: &Pool<'_>, unchecked: &mut V
         findings.extend(pairs.iter().filter(|pair| !pair.silent).filter_map(|pair| told(check, pair)));
     }
     let patch = patch(check, &pairs, |pair| pair.blame_rmap);
+    let mut blamed = blamed(check, &pairs);
     for group in &check.groups {
         let clusters = pairs.iter().filter(|pair| pair.blame_clusters).filter_map(|pair| pair.rmap);
         let clusters: Vec<Range<u64>> = clusters.filter_map(|held| inside(check, group, &held.item)).collect();
-        findings.extend(name_group(check, group, &patch, &clusters, unchecked));
+        findings.extend(name_group(check, group, &patch, &clusters, &mut blamed, unchecked));
     }
+    let mut late = core::mem::take(&mut *locked(&check.late));
+    late.retain(|late| !late.follows(&blamed));
+    late.sort_by(|one, other| one.finding.at.cmp(&other.finding.at));
+    findings.extend(late.into_iter().map(|late| late.finding));
+    findings.extend(blocks(check, &pairs));
     findings
+}
+
+/// The records that the pairs blame, and those that were told to be wrong before.
+fn blamed(check: &Check<'_>, pairs: &[Pair]) -> Vec<Blamed> {
+    let mut blamed = Vec::new();
+    for pair in pairs {
+        for group in &check.groups {
+            let range = |held: &Option<Held>| held.and_then(|held| inside(check, group, &held.item));
+            let (Some(wrong), right) = (range(&pair.rmap), range(&pair.file)) else { continue };
+            let tree = TreeName::Group(GroupTree::Rmap, group.number);
+            blamed.push(Blamed { tree, right: right.unwrap_or(wrong.clone()), wrong });
+        }
+        if let Some(file) = pair.file {
+            let range = |item: &ExtentItem| item.offset..item.offset.saturating_add(item.length.into());
+            let wrong = range(&file.item);
+            let right = pair.rmap.map_or(wrong.clone(), |rmap| range(&rmap.item));
+            blamed.push(Blamed { tree: TreeName::Extents(file.item.inode), wrong, right });
+        }
+    }
+    blamed
+}
+
+/// Numbers of blocks that are wrong: told unless an extent of the inode is, which is told then.
+fn blocks(check: &Check<'_>, pairs: &[Pair]) -> Vec<Finding> {
+    let mut doubts = core::mem::take(&mut *locked(&check.blocks));
+    doubts.sort_unstable();
+    let explained = |inode: u64| {
+        let of = |held: &Option<Held>| held.is_some_and(|held| held.item.inode == inode);
+        pairs.iter().any(|pair| !pair.silent && !pair.blame_rmap && (of(&pair.file) || of(&pair.rmap)))
+    };
+    let told = |&(inode, found, expected): &(u64, u64, u64)| {
+        let problem = Problem::InodeBlocks { inode, found, expected };
+        (!explained(inode)).then(|| Finding::new(format!("inode[{inode}].blocks"), problem).of_file(inode))
+    };
+    doubts.iter().filter_map(told).collect()
 }
 
 /// Puts records together that mean the same extent.
@@ -233,6 +274,12 @@ fn silence(check: &Check<'_>, pairs: &mut [Pair]) {
     lost_extents.sort_unstable_by_key(|(inode, range)| (*inode, range.start));
     let lost_rmap = locked(&check.doubts.rmap).clone();
     for pair in pairs {
+        if is_of_lost_cluster(check, &pair.file) || is_of_lost_cluster(check, &pair.rmap) {
+            // What the reverse map has stays.
+            pair.silent = true;
+            pair.blame_rmap = pair.rmap.is_none_or(|rmap| rmap.doubtful);
+            continue;
+        }
         match (&pair.file, &pair.rmap) {
             (Some(file), Some(rmap)) => {
                 pair.silent = file.doubtful || rmap.doubtful;
@@ -256,15 +303,21 @@ fn silence(check: &Check<'_>, pairs: &mut [Pair]) {
                 let first = lost_extents.partition_point(|(other, _)| *other < inode);
                 let of_inode = lost_extents.iter().skip(first).take_while(|(other, _)| *other == inode);
                 let lost = of_inode.clone().any(|(_, range)| range.contains(&offset));
-                let group = check.volume.geometry.locate(rmap.item.start).and_then(|place| check.group(place.group));
-                let clusters_lost = group.and_then(|group| group.index.get()).is_none_or(|index| index.clusters_lost);
-                let cluster = inode == Owner::CLUSTER.get() && clusters_lost;
-                pair.silent = rmap.doubtful || lost || cluster || check.is_unknown(inode, &damaged);
+                pair.silent = rmap.doubtful || lost || check.is_unknown(inode, &damaged);
                 pair.blame_rmap = rmap.doubtful;
             }
             (None, None) => {}
         }
     }
+}
+
+/// Whether it is a metadata cluster of a group of which not all clusters are known.
+fn is_of_lost_cluster(check: &Check<'_>, held: &Option<Held>) -> bool {
+    held.is_some_and(|held| {
+        let group = check.volume.geometry.locate(held.item.start).and_then(|place| check.group(place.group));
+        let index = group.and_then(|group| group.index.get());
+        held.item.inode == Owner::CLUSTER.get() && index.is_none_or(|index| index.clusters_lost)
+    })
 }
 
 /// Decides which side is wrong: the one without which free space and refcounts fit better. The reverse map, when they
@@ -273,6 +326,18 @@ fn judge(check: &Check<'_>, pairs: &mut [Pair]) {
     for pair in pairs.iter_mut().filter(|pair| !pair.silent && (is_role(&pair.file) || is_role(&pair.rmap))) {
         pair.blame_clusters = is_cluster_wrong(check, pair);
         pair.blame_rmap = !pair.blame_clusters;
+    }
+    // A wrong cluster leaves its neighbours alone, which the reverse map has as one run with where it should be.
+    let wrong: Vec<Range<u64>> = pairs
+        .iter()
+        .filter(|pair| pair.blame_clusters)
+        .filter_map(|pair| pair.rmap.map(|held| held.item.start..held.item.end()))
+        .collect();
+    for pair in pairs.iter_mut().filter(|pair| pair.rmap.is_none() && is_role(&pair.file)) {
+        let part = |held: Held| wrong.iter().any(|run| run.start <= held.item.start && held.item.end() <= run.end);
+        if pair.file.is_some_and(part) {
+            (pair.silent, pair.blame_rmap) = (true, false);
+        }
     }
     let is_open = |pair: &Pair| !pair.silent && !is_role(&pair.file) && !is_role(&pair.rmap);
     if !pairs.iter().any(is_open) {

@@ -258,15 +258,15 @@ problems! {
     /// A slot that is not in use holds neither zeros nor a freed inode. Nothing depends on it.
     InodeSlot "PX-INODE-SLOT" Notice { inode: u64, fault: String }
         "the free inode {inode} holds neither zeros nor a freed inode: {fault}";
-    /// The slot holds an inode in use, but its chunk marks it free: it may be overwritten at any time.
-    InodeUnmarked "PX-INODE-UNMARKED" Damage { inode: u64 }
-        "inode {inode} is in use, but marked free";
-    /// The chunk marks an inode in use, but the slot is free. The inode is lost.
-    InodeMarked "PX-INODE-MARKED" Loss { inode: u64, fault: String }
-        "inode {inode} is marked in use, but {fault}";
-    /// A chunk's orphan bit and the inode's link count disagree.
-    OrphanMark "PX-ORPHAN-MARK" Damage { inode: u64, links: u64, orphan: bool }
-        "inode {inode} has {links} links, and its orphan mark is {orphan}";
+    /// Slots hold inodes in use, but their chunk marks them free: they may be overwritten at any time.
+    InodeUnmarked "PX-INODE-UNMARKED" Damage { inode: u64, inodes: u64 }
+        "{inodes} inodes of the chunk, the first of them {inode}, are in use, but marked free";
+    /// A chunk marks inodes in use, but their slots are free. If they were in use, they are lost.
+    InodeMarked "PX-INODE-MARKED" Loss { inode: u64, inodes: u64, fault: String }
+        "{inodes} inodes of the chunk, the first of them {inode}, are marked in use, but {fault}";
+    /// Inodes with names are marked as orphans: the next recovery would free them.
+    OrphanMark "PX-ORPHAN-MARK" Damage { inode: u64, inodes: u64 }
+        "{inodes} inodes of the chunk, the first of them {inode}, are marked as orphans, but have names";
     /// The mode names no file type, or has undefined bits.
     InodeMode "PX-INODE-MODE" Loss { inode: u64, mode: u64 }
         "inode {inode} has mode {mode:o}, which names no file type";

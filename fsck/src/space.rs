@@ -187,6 +187,7 @@ fn rmap(env: &mut Env<'_>, group: &Group) {
         (proof.roles_found, proof.roles_expected) = (sums.roles, expected);
         proof.alarm |= sums.alarm;
         proof.doubtful |= !outcome.walked.complete;
+        proof.rmap_faulty = outcome.faulty;
     });
     locked(&env.check.proofs).rmap.merge(&owned);
 }

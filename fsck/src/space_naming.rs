@@ -10,7 +10,7 @@ use crate::observe::ExtentPlace;
 use crate::problem::Problem;
 use crate::space::{Run, with_owners};
 use crate::sweep::{Sweep, Swept};
-use crate::trees::{Item, TreeName, walk};
+use crate::trees::{Blamed, Item, TreeName, walk};
 use core::ops::Range;
 use paxfs_format::free::Free;
 use paxfs_format::group::GroupTree;
@@ -273,6 +273,7 @@ pub(crate) fn name_group<'c>(
     group: &Group,
     patch: &Patch,
     clusters: &[Range<u64>],
+    blamed: &mut Vec<Blamed>,
     unchecked: &mut Vec<String>,
 ) -> Vec<Finding> {
     let number = group.number;
@@ -284,6 +285,12 @@ pub(crate) fn name_group<'c>(
     }
     if is_proven(&proof, check) && (patch.is_empty() || !patch.touches(number)) {
         check_free_count(&mut env, group, None);
+        outside(&mut env, group, clusters);
+        return env.findings;
+    }
+    if !check.rmap() && !check.knows_all_extents() {
+        unchecked.push(format!("whether all blocks of group {number} that belong to nobody are free"));
+        free_and_claimed(&mut env, group);
         outside(&mut env, group, clusters);
         return env.findings;
     }
@@ -299,7 +306,15 @@ pub(crate) fn name_group<'c>(
             Which::Free => &lost.free,
             Which::Refcount => &lost.refcount,
         };
+        let tree = match which {
+            Which::Free => GroupTree::Free,
+            Which::Refcount => GroupTree::Refcount,
+        };
         for hunk in hunks {
+            if let (Some(left), right) = hunk {
+                let (tree, wrong) = (TreeName::Group(tree, number), left.run.range());
+                blamed.push(Blamed { tree, right: right.map_or(wrong.clone(), |right| right.run.range()), wrong });
+            }
             let covers = |held: &Held| gaps.iter().any(|gap| gap.start <= held.run.end && held.run.start <= gap.end);
             let follows = match hunk {
                 (Some(left), _) if left.doubtful => true,
@@ -320,6 +335,25 @@ pub(crate) fn name_group<'c>(
     env.findings
 }
 
+/// Without reverse map, and without some of the extents: free blocks that a file claims. Who owns the others is not known.
+fn free_and_claimed(env: &mut Env<'_>, group: &Group) {
+    let (Some(header), Some(claimed)) = (group.header, group.claimed.get()) else { return };
+    let start = env.check.volume.geometry.group_start(group.number);
+    let (name, root) = (TreeName::Group(GroupTree::Free, group.number), header.root(GroupTree::Free));
+    let mut found = Vec::new();
+    let before = env.findings.len();
+    walk::<Free>(env, name, root, |_, item| {
+        let Item::Sound(at, record) = item else { return };
+        let blocks = claimed.claimed(record.key().start..record.end());
+        if blocks > 0 {
+            let block = start.saturating_add(record.key().start);
+            found.push(Finding::new(format!("{name}.{at}"), Problem::FreeOwned { block, blocks }));
+        }
+    });
+    env.findings.truncate(before);
+    env.findings.append(&mut found);
+}
+
 /// Metadata blocks in no cluster: told, unless a cluster has been told of that the cluster tree should have there.
 fn outside(env: &mut Env<'_>, group: &Group, clusters: &[Range<u64>]) {
     let start = env.check.volume.geometry.group_start(group.number);
@@ -327,6 +361,9 @@ fn outside(env: &mut Env<'_>, group: &Group, clusters: &[Range<u64>]) {
     for (block, at) in list {
         let inside = block.saturating_sub(start);
         if clusters.iter().any(|cluster| cluster.contains(&inside)) {
+            continue;
+        }
+        if locked(&group.lost_chunks).contains(&block) {
             continue;
         }
         if at.is_empty() {

@@ -164,7 +164,7 @@ fn one(
         let finding = Finding::new(format!("sum[{block}].{field}"), problem);
         let finding = with_owners(env, group, inside..inside.saturating_add(1), finding);
         env.findings.push(finding);
-        if !known {
+        if state != SumState::OPEN {
             return;
         }
     }

@@ -7,11 +7,14 @@ use core::fmt;
 use core::ops::Range;
 use paxfs_format::blocks::Blocks;
 use paxfs_format::group::{GroupTree, TreeRoot};
-use paxfs_format::header::{BlockKind, Header, MAGIC};
-use paxfs_format::node::{MAX_HEIGHT, Node};
+use paxfs_format::header::{BlockKind, Expected, Header};
+use paxfs_format::image::Image;
+use paxfs_format::node::{Branch, MAX_HEIGHT, Node};
 use paxfs_format::record::{Key, Record, Space};
 use paxfs_format::tree::{Defect, NodeFault, NodePlace, Place, RecordPlace, Tree, TreeFault, Visitor, Walked};
+use paxfs_format::volume::Volume;
 use std::sync::atomic::Ordering;
+use zerocopy::FromBytes;
 
 /// Which tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +45,10 @@ pub(crate) struct Outcome {
     pub walked: Walked,
     /// Nodes could not be read.
     pub lost: bool,
+    /// Records that are in doubt.
+    pub doubtful: u64,
+    /// Anything at all was found.
+    pub faulty: bool,
 }
 
 impl fmt::Display for TreeName {
@@ -100,15 +107,20 @@ pub(crate) fn walk<'c, R: Record>(
     env: &mut Env<'c>,
     name: TreeName,
     root: &TreeRoot,
-    take: impl FnMut(&mut Env<'c>, Item<'_, R>),
+    mut take: impl FnMut(&mut Env<'c>, Item<'_, R>),
 ) -> Outcome {
-    let root = rooted::<R>(env, name, root);
+    let Some(root) = rooted(env, name, root) else {
+        take(env, Item::Lost);
+        env.check.doubts.blocks.store(true, Ordering::Relaxed);
+        let walked = Walked { nodes: 0, records: 0, complete: false };
+        return Outcome { walked, lost: true, doubtful: 0, faulty: true };
+    };
     let tree = tree::<R>(env.check, name, &root);
     let volume = env.check.volume;
-    let mut walker = Walker { env, name, take, lost: false };
+    let mut walker = Walker { env, name, take, lost: false, doubtful: 0, faulty: false, last: None, disputed: None };
     let walked = tree.walk(&volume.blocks, &mut walker);
-    let lost = walker.lost;
-    Outcome { walked, lost }
+    let Walker { lost, doubtful, faulty, .. } = walker;
+    Outcome { walked, lost, doubtful, faulty }
 }
 
 /// Compares what a root says with what a walk met, where that is known.
@@ -117,11 +129,12 @@ pub(crate) fn check_counts(env: &mut Env<'_>, name: TreeName, root: &TreeRoot, o
         return;
     }
     let counts = [
-        ("nodes", u64::from(root.nodes.get()), outcome.walked.nodes),
-        ("records", root.records.get(), outcome.walked.records),
+        ("nodes", u64::from(root.nodes.get()), outcome.walked.nodes, outcome.walked.nodes),
+        // Of records in doubt it is not known whether they are some.
+        ("records", root.records.get(), outcome.walked.records, outcome.walked.records - outcome.doubtful),
     ];
-    for (field, found, expected) in counts {
-        if found != expected {
+    for (field, found, expected, least) in counts {
+        if !(least..=expected).contains(&found) {
             let problem = Problem::TreeCount { field: field.to_owned(), found, expected };
             let finding = Finding::new(format!("{name}.root.{field}"), problem);
             env.findings.push(with_file(finding, name));
@@ -136,26 +149,76 @@ fn with_file(finding: Finding, name: TreeName) -> Finding {
     }
 }
 
-/// The root with the height that its root node has, if that is one of this tree and says otherwise.
-fn rooted<R: Record>(env: &mut Env<'_>, name: TreeName, root: &TreeRoot) -> TreeRoot {
-    let height = root.height.get();
-    let volume = env.check.volume;
-    let block = root.block.get();
-    let Ok(bytes) = volume.blocks.block(block) else { return *root };
-    let Some(header) = Header::of(bytes).filter(|header| block != 0 && header.magic == MAGIC) else {
-        return *root;
-    };
-    let level = u32::from(header.level.get());
-    let Some(found) = level.checked_add(1).filter(|found| *found != height && *found <= MAX_HEIGHT) else {
-        return *root;
-    };
-    let fixed = TreeRoot { height: found.into(), ..*root };
-    if tree::<R>(env.check, name, &fixed).node(&volume.blocks, block, level).is_err() {
-        return *root;
+/// The root with the height that its root node has, if that is one of this tree and says otherwise; `None` when the root
+/// leads to another node of its tree.
+fn rooted(env: &mut Env<'_>, name: TreeName, root: &TreeRoot) -> Option<TreeRoot> {
+    if matches!(name, TreeName::Group(..)) {
+        // Corrected when the group's header was read.
+        return Some(*root);
     }
-    let problem = Problem::TreeHeight { found: height.into(), expected: found.into() };
+    let Some(height) = other_height(env.check.volume, name.kind(), name.owner(), root) else { return Some(*root) };
+    if (height == 1) != (root.nodes.get() == 1) {
+        let fault = format!("block {} holds a node of level {}, not the root", root.block.get(), height - 1);
+        let finding = Finding::new(format!("{name}.root.block"), Problem::TreeRoot { fault });
+        env.findings.push(with_file(finding, name));
+        return None;
+    }
+    let problem = Problem::TreeHeight { found: root.height.get().into(), expected: height.into() };
     env.findings.push(with_file(Finding::new(format!("{name}.root.height"), problem), name));
-    fixed
+    Some(TreeRoot { height: height.into(), ..*root })
+}
+
+/// The height that a root node has, if the root says another and the node is right: a branch node has children of the
+/// next level, a leaf has none.
+pub(crate) fn other_height(
+    volume: &Volume<Image<'_>>,
+    kind: BlockKind,
+    owner: u64,
+    root: &TreeRoot,
+) -> Option<u32> {
+    let node = |place: u64| {
+        let bytes = volume.blocks.block(place).ok()?;
+        let header = Header::of(bytes).filter(|header| place != 0 && header.kind == kind)?;
+        Some((bytes, u32::from(header.level.get())))
+    };
+    let (bytes, level) = node(root.block.get())?;
+    let height = level.checked_add(1).filter(|height| *height != root.height.get() && *height <= MAX_HEIGHT)?;
+    volume.structure(Expected { kind, place: root.block.get(), owner }).ok()?;
+    let (_, body) = bytes.split_at(size_of::<Header>());
+    let child = Branch::ref_from_prefix(body).ok().and_then(|(branch, _)| node(branch.child.get()));
+    let child_level = child.map(|(_, level)| level);
+    let is_right = match level {
+        0 => child_level.is_none() || child_level != root.height.get().checked_sub(2),
+        level => child_level == level.checked_sub(1),
+    };
+    is_right.then_some(height)
+}
+
+/// A finding that is told unless it follows from another: that a record of the tree is wrong which begins or ends, or
+/// should, at one of these positions.
+#[derive(Debug, Clone)]
+pub(crate) struct Late {
+    pub tree: TreeName,
+    pub finding: Finding,
+    pub ends: Vec<u64>,
+}
+
+/// A record of a tree that was found wrong: what it covers, and what it should.
+#[derive(Debug, Clone)]
+pub(crate) struct Blamed {
+    pub tree: TreeName,
+    pub wrong: Range<u64>,
+    pub right: Range<u64>,
+}
+
+impl Late {
+    /// Whether it follows from one of these.
+    pub fn follows(&self, blamed: &[Blamed]) -> bool {
+        blamed.iter().filter(|one| one.tree == self.tree).any(|one| {
+            let ends = [one.wrong.start, one.wrong.end, one.right.start, one.right.end];
+            self.ends.iter().any(|end| ends.contains(end))
+        })
+    }
 }
 
 struct Walker<'w, 'c, F> {
@@ -163,12 +226,19 @@ struct Walker<'w, 'c, F> {
     name: TreeName,
     take: F,
     lost: bool,
+    doubtful: u64,
+    faulty: bool,
+    /// The last node that was walked.
+    last: Option<u64>,
+    /// The level of the last key that was out of order.
+    disputed: Option<u32>,
 }
 
 impl<'c, R: Record, F: FnMut(&mut Env<'c>, Item<'_, R>)> Visitor<R> for Walker<'_, 'c, F> {
     fn node(&mut self, at: &NodePlace, node: &Node) {
         let name = self.name;
         self.env.generation(node.header.generation.get(), || format!("{name}.{at}"), name.inode());
+        self.last = Some(at.block);
         self.env.mark(at.block, || format!("{name}.{at}"), name.inode());
     }
 
@@ -178,6 +248,7 @@ impl<'c, R: Record, F: FnMut(&mut Env<'c>, Item<'_, R>)> Visitor<R> for Walker<'
     }
 
     fn doubtful(&mut self, at: &RecordPlace, record: &R) {
+        self.doubtful = self.doubtful.saturating_add(1);
         (self.take)(self.env, Item::Doubtful(*at, record));
     }
 
@@ -185,10 +256,17 @@ impl<'c, R: Record, F: FnMut(&mut Env<'c>, Item<'_, R>)> Visitor<R> for Walker<'
         let name = self.name;
         let mut at = format!("{name}.{}", fault.at);
         let message = fault.what.to_string();
-        if matches!(fault.what, Defect::Root { .. } | Defect::Node(_) | Defect::Twice) {
+        self.faulty = true;
+        // A node of which all keys belong elsewhere is told of without having been walked.
+        let stranger = matches!((&fault.what, fault.at), (Defect::FirstKey { .. }, Place::Node(node)) if self.last != Some(node.block));
+        if stranger {
+            self.env.check.doubts.blocks.store(true, Ordering::Relaxed);
+        }
+        if stranger || matches!(fault.what, Defect::Root { .. } | Defect::Node(_) | Defect::Twice) {
             self.lost = true;
             (self.take)(self.env, Item::Lost);
         }
+        let border = border::<R>(self.env.check, fault.at);
         let problem = match fault.what {
             Defect::Root { .. } => {
                 self.env.check.doubts.blocks.store(true, Ordering::Relaxed);
@@ -196,6 +274,11 @@ impl<'c, R: Record, F: FnMut(&mut Env<'c>, Item<'_, R>)> Visitor<R> for Walker<'
             }
             Defect::Node(fault_of_node) => {
                 let Place::Node(node) = fault.at else { return };
+                if self.disputed == node.level.checked_add(1) && !self.is_ours(node.block) {
+                    // The entry that leads there has been told of.
+                    self.env.check.doubts.blocks.store(true, Ordering::Relaxed);
+                    return;
+                }
                 if let Some(suffix) = header_field(&fault_of_node) {
                     at.push_str(suffix);
                 }
@@ -207,21 +290,53 @@ impl<'c, R: Record, F: FnMut(&mut Env<'c>, Item<'_, R>)> Visitor<R> for Walker<'
                 Problem::NodeTwice { block: node.block, level: node.level.into() }
             }
             Defect::FirstKey { .. } => Problem::KeyFirst { fault: message },
-            Defect::Order(_) => Problem::KeyOrder { fault: message },
-            Defect::High { found, expected } => Problem::KeyHigh { found, expected },
+            Defect::Order(_) => {
+                if let Place::Record(at) = fault.at {
+                    self.disputed = Some(at.node.level);
+                }
+                Problem::KeyOrder { fault: message }
+            }
+            Defect::High { found, expected } => {
+                let finding = with_file(Finding::new(at, Problem::KeyHigh { found, expected }), name);
+                return self.late(Late { tree: name, finding, ends: vec![found, expected] });
+            }
             Defect::Record(_) => Problem::Record { fault: message },
             Defect::Overlap { end, start } => Problem::RecordOverlap { end, start },
-            Defect::Mergeable => Problem::RecordMergeable { fault: message },
+            Defect::Mergeable => {
+                let finding = with_file(Finding::new(at, Problem::RecordMergeable { fault: message }), name);
+                return self.late(Late { tree: name, finding, ends: border });
+            }
         };
         self.env.findings.push(with_file(Finding::new(at, problem), name));
     }
 }
 
+/// Where the record at a place begins.
+fn border<R: Record>(check: &Check<'_>, at: Place) -> Vec<u64> {
+    let Place::Record(at) = at else { return Vec::new() };
+    let node = check.volume.blocks.block(at.node.block).ok().and_then(Node::of);
+    let record = node.and_then(|node| node.records::<R>()?.get(at.index).copied());
+    record.map(|record| record.key().start).into_iter().collect()
+}
+
 impl<F> Walker<'_, '_, F> {
+    /// Tells later what may follow from a record that disagrees with another structure.
+    fn late(&mut self, late: Late) {
+        if self.env.marking {
+            self.env.check.doubts.note(&self.env.check.late, late);
+        }
+    }
+
+    /// Whether a block says that it is a node of a tree of this kind.
+    fn is_ours(&self, block: u64) -> bool {
+        let header = self.env.check.volume.blocks.block(block).ok().and_then(|bytes| Header::of(bytes));
+        header.is_some_and(|header| header.kind == self.name.kind())
+    }
+
     /// A node that cannot be read is in use all the same; what is below it is not known.
     fn damaged(&mut self, node: &NodePlace) {
         if self.env.marking {
-            self.env.check.mark(node.block);
+            self.env.check.mark_damaged(node.block, self.name.kind());
         }
         // Or the pointer to it is wrong, and another block is in use.
         self.env.check.doubts.blocks.store(true, Ordering::Relaxed);

@@ -43,18 +43,21 @@ pub(crate) fn value(
     for (index, pointer) in pointers.iter().enumerate() {
         let block = pointer.get();
         let ordinal = u16::try_from(index).unwrap_or(u16::MAX);
-        env.mark(block, || at(index), Some(subject.number));
         let bytes = match env.check.volume.body_block(subject.inode, BlockKind::VALUE, block, ordinal) {
             Ok(bytes) => bytes,
             Err(fault) => {
                 let (field, fault) = body_fault(&fault);
                 let problem = Problem::ValueDamaged { inode: subject.number, block, fault };
                 env.findings.push(Finding::new(format!("{}{field}", at(index)), problem).of_file(subject.number));
+                if env.marking {
+                    env.check.mark_damaged(block, BlockKind::VALUE);
+                }
                 env.check.doubts.blocks.store(true, std::sync::atomic::Ordering::Relaxed);
                 broken = true;
                 continue;
             }
         };
+        env.mark(block, || at(index), Some(subject.number));
         env.block_generation(block, || at(index), Some(subject.number));
         let rest = usize::try_from(length).unwrap_or(0).saturating_sub(index.saturating_mul(BODY_SIZE));
         let expected = rest.min(BODY_SIZE);

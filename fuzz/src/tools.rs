@@ -7,6 +7,7 @@ use paxfs_dbg::commands;
 use paxfs_dbg::session::Session;
 use paxfs_format::device::Device;
 use paxfs_fsck::Options;
+use paxfs_fsck::severity::Severity;
 use std::num::NonZeroUsize;
 
 /// Commands of dbg that need no argument to find anything.
@@ -49,12 +50,17 @@ pub fn ask(session: &mut Session, line: &str) {
     }
 }
 
-/// Everything that fsck finds, each as a line. `threads` of it work on that.
+/// Everything wrong that fsck finds, each as a line; `threads` work on that. What is worth a word, but not wrong, is left
+/// out.
 pub fn check(device: &Device, threads: usize) -> Vec<String> {
     let mut findings = Vec::new();
     let options = Options { threads: NonZeroUsize::new(threads), ..Options::default() };
     let outcome = paxfs_fsck::check(device, &options, &mut |finding| {
-        findings.push(format!("{} {} {}", finding.code(), finding.at, finding.to_json()));
+        // Printed always: the words are made of disk data too.
+        let line = finding.to_json().to_string();
+        if finding.severity() != Severity::Info {
+            findings.push(line);
+        }
     });
     if let Err(error) = outcome {
         findings.push(error.to_string());

@@ -2,9 +2,10 @@
 //!
 //! Weak magics (two bytes) are believed only with something else that fits.
 
-use paxfs_format::device::Device;
+use paxfs_format::device::{Device, DeviceKind};
 use paxfs_format::geometry::{BLOCK_BYTES, Geometry};
-use paxfs_format::volume::read_superblock;
+use paxfs_format::header::MAGIC;
+use paxfs_format::volume::{self, read_superblock};
 use std::fmt;
 
 /// Something known that is on a device.
@@ -89,8 +90,11 @@ pub fn find(device: &Device) -> Vec<Found> {
     found
 }
 
+/// Whether these bytes are there. Holes are not read: reading one through a mapping costs tmpfs a page.
 fn has(device: &Device, offset: u64, magic: &[u8]) -> bool {
-    device.bytes(offset, magic.len()).is_ok_and(|bytes| bytes == magic)
+    let end = offset.saturating_add(u64::try_from(magic.len()).unwrap_or(u64::MAX));
+    device.next_data(offset).is_some_and(|data| data < end)
+        && device.bytes(offset, magic.len()).is_ok_and(|bytes| bytes == magic)
 }
 
 fn word(device: &Device, offset: u64) -> Option<u32> {
@@ -168,15 +172,22 @@ fn zfs(device: &Device) -> Option<Found> {
         .map(|offset| Found { name: "ZFS", offset })
 }
 
-/// Our own superblock, or a copy where a volume of this size has one.
+/// Our own superblock, or a copy. Of a disk only the places are looked at where a volume of this size has copies: all
+/// multiples of 2 MiB would take a head a long time.
 fn paxfs(device: &Device) -> Option<Found> {
-    if read_superblock(device, 0).is_ok() {
+    let copy = |block: u64| Found {
+        name: "paxfs (a copy of its superblock)",
+        offset: block.saturating_mul(BLOCK_BYTES),
+    };
+    if has(device, 0, &MAGIC.0) && read_superblock(device, 0).is_ok() {
         return Some(Found { name: "paxfs", offset: 0 });
+    }
+    if device.kind() != DeviceKind::Block {
+        return volume::find(device).ok().map(|found| copy(found.block));
     }
     let geometry = Geometry::choose(device.len(), None, false).ok()?;
     let copies = geometry.group_numbers().skip(1).map(|group| geometry.superblock(group));
-    let block = copies.into_iter().find(|&block| read_superblock(device, block).is_ok())?;
-    Some(Found { name: "paxfs (a copy of its superblock)", offset: block.saturating_mul(BLOCK_BYTES) })
+    copies.into_iter().find(|&block| read_superblock(device, block).is_ok()).map(copy)
 }
 
 #[cfg(test)]

@@ -176,6 +176,26 @@ fn foreign_signatures_are_refused_and_then_gone() {
 }
 
 #[test]
+fn any_copy_of_a_superblock_is_found() {
+    let place = place();
+    place.made(&["-g", "5"], &["100M"]);
+    let file = fs::File::options().write(true).open(&place.image).unwrap();
+    file.write_all_at(&[0; 4096], 0).unwrap();
+    let words = place.refused(1, &[], &[]);
+    assert!(words.contains("a copy of its superblock"), "{words}");
+}
+
+#[test]
+fn looking_at_a_sparse_file_leaves_it_sparse() {
+    let place = place();
+    let file = fs::File::create(&place.image).unwrap();
+    file.set_len(1 << 40).unwrap();
+    file.write_all_at(b"XFSB", 0).unwrap();
+    place.refused(1, &[], &[]);
+    assert!(file.metadata().unwrap().blocks() <= 8 * 8);
+}
+
+#[test]
 fn old_bytes_do_not_shine_through() {
     let place = place();
     let source = place.directory.path().join("source");

@@ -7,7 +7,7 @@
 mod watch;
 pub mod worker;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use paxfs_fuzz::generate::{DAMAGE, TARGETS, Target};
 use std::path::PathBuf;
 use std::thread::available_parallelism;
@@ -81,6 +81,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         "all" => TARGETS.to_vec(),
         name => vec![Target::named(name).with_context(|| format!("no target `{name}`"))?],
     };
+    let mut failed = Vec::new();
     for target in targets {
         if let Some(directory) = &arguments.corpus {
             write_corpus(&target, &directory.join(target.name))?;
@@ -90,9 +91,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             alone(&target, &std::fs::read(path).with_context(|| format!("{}", path.display()))?)?;
         } else {
             let bounds = Bounds { count: u64::MAX, seconds: arguments.seconds };
-            arguments.common.campaign(target).hold(&bounds)?;
+            if let Err(error) = arguments.common.campaign(target).hold(&bounds) {
+                failed.push(format!("{error:#}"));
+            }
         }
     }
+    ensure!(failed.is_empty(), "{}", failed.join("\n"));
     Ok(())
 }
 

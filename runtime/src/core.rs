@@ -1,0 +1,414 @@
+//! The engine's heart: what all operations share, how they join the running transaction, and how it is committed.
+//!
+//! ```text
+//!   operation   gate (shared) ── inode locks ── group locks ── pages
+//!   commit      gate (alone): settle groups, seal blocks, find changed lines, build the journal slot
+//!               gate open again: body ─ fence ─ commit word ─ fence ─ homes
+//! ```
+//!
+//! Lock order: `committing`, then the gate, then `renaming`, then inodes (a directory before what is in it; of two the lower number first),
+//! then groups (the lower first). Pages have no locks: see [`crate::pages`].
+
+use crate::error::{Error, Result};
+use crate::inodes::{Cell, Inodes, State};
+use crate::medium::{Medium, Point};
+use crate::pages::Pages;
+use crate::space::{Context, Group};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use paxfs_format::geometry::{BLOCK_BYTES, INODES_PER_BLOCK};
+use paxfs_format::header::{BlockKind, Header, MAGIC};
+use paxfs_format::inode::{INODE_SIZE, Inode};
+use paxfs_format::journal::{self, JournalSlot, LINE_SIZE, SLOTS};
+use paxfs_format::superblock::{ReadOnlyCompatible, State as VolumeState, Superblock};
+use paxfs_format::time::Timestamp;
+use paxfs_format::volume::Volume;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use zerocopy::IntoBytes;
+
+/// Pages kept in memory after a commit.
+const PAGES_KEPT: usize = 1 << 16;
+/// Inodes kept in memory after a commit.
+const INODES_KEPT: usize = 1 << 16;
+
+/// What all operations share.
+#[derive(Debug)]
+pub(crate) struct Core {
+    /// The volume, read through the pages.
+    pub volume: Volume<Pages>,
+    /// The groups' space.
+    pub groups: Vec<Mutex<Group>>,
+    /// The inodes in memory.
+    pub inodes: Inodes,
+    /// Operations hold it shared, a commit alone while it gathers what they did.
+    gate: RwLock<()>,
+    /// One commit at a time.
+    committing: Mutex<()>,
+    /// Number of the running transaction.
+    running: AtomicU64,
+    /// One rename between directories at a time.
+    renaming: Mutex<()>,
+    /// The volume takes no more writes.
+    dead: AtomicBool,
+    /// Where the next directory or file goes when nothing says where.
+    next_group: AtomicU64,
+}
+
+/// An operation that has joined the running transaction. Nothing of the transaction is committed while it lives.
+pub(crate) struct Joined<'c> {
+    core: &'c Core,
+    _gate: RwLockReadGuard<'c, ()>,
+    /// When the operation happens.
+    pub now: Timestamp,
+    /// For groups.
+    pub context: Context,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The time of day.
+pub(crate) fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::new(i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos())
+}
+
+impl Core {
+    /// The engine of a volume whose journal is replayed.
+    pub fn new(medium: Arc<dyn Medium>, superblock: Superblock, last: u64) -> Result<Self> {
+        superblock.understood()?;
+        if superblock.has(ReadOnlyCompatible::CSUM) {
+            return Err(Error::ReadOnly("the engine does not keep data checksums yet"));
+        }
+        let geometry = paxfs_format::geometry::Geometry::of(&superblock)
+            .map_err(|error| Error::damaged("the superblock", error))?;
+        let seed = paxfs_format::header::Seed::new(&superblock.uuid);
+        let volume = Volume::new(Pages::new(medium, seed), superblock, geometry);
+        let core = Core {
+            volume,
+            groups: Vec::new(),
+            inodes: Inodes::default(),
+            gate: RwLock::new(()),
+            committing: Mutex::new(()),
+            renaming: Mutex::new(()),
+            running: AtomicU64::new(last + 1),
+            dead: AtomicBool::new(false),
+            next_group: AtomicU64::new(0),
+        };
+        let context = core.context();
+        let mut groups = Vec::new();
+        for number in geometry.group_numbers() {
+            let header = core.volume.group(number);
+            let header = *header.map_err(|fault| Error::damaged(format_args!("group {number}"), fault))?;
+            groups.push(Mutex::new(Group::load(number, header, &core.volume.blocks, &context)?));
+        }
+        Ok(Core { groups, ..core })
+    }
+
+    /// The pages.
+    pub fn pages(&self) -> &Pages {
+        &self.volume.blocks
+    }
+
+    /// The medium.
+    pub fn medium(&self) -> &dyn Medium {
+        self.pages().medium()
+    }
+
+    fn context(&self) -> Context {
+        Context {
+            geometry: self.volume.geometry,
+            seed: self.volume.seed,
+            generation: self.running.load(Ordering::Relaxed),
+            rmap: self.volume.superblock.has(ReadOnlyCompatible::RMAP),
+        }
+    }
+
+    /// A group's space.
+    pub fn group(&self, number: u32) -> Result<MutexGuard<'_, Group>> {
+        let group = usize::try_from(number).ok().and_then(|number| self.groups.get(number));
+        group.map(lock).ok_or(Error::damaged("a block number", "past the end of the volume"))
+    }
+
+    /// Number of the group where something with no better place is put.
+    pub fn some_group(&self) -> u32 {
+        let count = self.volume.geometry.groups().max(1);
+        u32::try_from(self.next_group.fetch_add(1, Ordering::Relaxed) % count).unwrap_or(0)
+    }
+
+    /// Joins the running transaction, for an operation that changes few blocks.
+    pub fn join(&self) -> Result<Joined<'_>> {
+        if self.dead.load(Ordering::Relaxed) {
+            return Err(Error::ShutDown);
+        }
+        if self.is_large() {
+            self.commit()?;
+        }
+        let gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(Joined { core: self, _gate: gate, now: now(), context: self.context() })
+    }
+
+    /// Held by a rename.
+    pub fn renaming(&self) -> MutexGuard<'_, ()> {
+        lock(&self.renaming)
+    }
+
+    /// Looks, without changing anything: what is seen does not move to the medium meanwhile.
+    pub fn look(&self) -> RwLockReadGuard<'_, ()> {
+        self.gate.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the running transaction has to be committed before another operation joins, so that it fits its slot.
+    fn is_large(&self) -> bool {
+        // Each changed page costs its lines and a record; settling changes a few pages for each group.
+        let pages = self.pages().dirty_count() as u64 + 8 * self.volume.geometry.groups().min(8);
+        let inodes = self.inodes.dirty_count() as u64;
+        let bytes = pages.saturating_mul(BLOCK_BYTES + 16) + inodes.saturating_mul(INODE_SIZE as u64 + 16);
+        bytes > self.slot_bytes() / 2
+    }
+
+    fn slot_bytes(&self) -> u64 {
+        (self.volume.geometry.journal_blocks / SLOTS) * BLOCK_BYTES - size_of::<JournalSlot>() as u64
+    }
+
+    /// An inode in memory.
+    pub fn inode(&self, number: u64) -> Result<Arc<Cell>> {
+        self.inodes
+            .get(number, || self.volume.inode(number).copied().map_err(|fault| Error::inode(number, &fault)))
+    }
+
+    /// Makes all that was done so far durable.
+    pub fn commit(&self) -> Result<()> {
+        let _one = lock(&self.committing);
+        if self.dead.load(Ordering::Relaxed) {
+            return Err(Error::ShutDown);
+        }
+        let result = self.commit_alone();
+        if result.is_err() {
+            self.dead.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+
+    fn commit_alone(&self) -> Result<()> {
+        let (sequence, writes) = {
+            let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+            // SAFETY: the gate is held alone, so no operation runs. All that is clean is in its home by now.
+            #[allow(unsafe_code)]
+            unsafe {
+                self.pages().trim(PAGES_KEPT);
+            }
+            self.inodes.trim(INODES_KEPT);
+            let writes = self.seal()?;
+            (self.running.load(Ordering::Relaxed) - 1, writes)
+        };
+        let medium = self.medium();
+        if writes.is_empty() {
+            let _durable = medium.fence(Point::Slot)?;
+            return Ok(());
+        }
+        let records: Vec<journal::Write<'_>> = writes.iter().map(LoggedWrite::as_write).collect();
+        let slot_blocks = self.volume.geometry.journal_blocks / SLOTS;
+        let place = self.volume.geometry.journal().start + (sequence % SLOTS) * slot_blocks;
+        let encoded = journal::encode(self.volume.seed, place, sequence, &records);
+        let (head, body) = encoded.ok_or(Error::Invalid("the transaction is too large"))?;
+        if body.len() as u64 > self.slot_bytes() {
+            return Err(Error::Invalid("the transaction does not fit the journal"));
+        }
+        let offset = place * BLOCK_BYTES;
+        medium.store_nt(offset + size_of::<JournalSlot>() as u64, &body);
+        medium.store_nt(offset, head.as_bytes());
+        let written = medium.fence(Point::Slot)?;
+        let word = core::mem::offset_of!(JournalSlot, commit) as u64;
+        medium.commit(offset + word, sequence, &written);
+        let _committed = medium.fence(Point::Commit)?;
+        for write in &writes {
+            write.store_home(medium);
+        }
+        // The fence that makes the homes durable may be another thread's.
+        medium.drain(Point::Homes);
+        for group in &self.groups {
+            lock(group).durable();
+        }
+        Ok(())
+    }
+
+    /// Gathers what the running transaction changed and starts the next. The gate is held alone.
+    fn seal(&self) -> Result<Vec<LoggedWrite>> {
+        let sequence = self.running.load(Ordering::Relaxed);
+        let context = self.context();
+        let pages = self.pages();
+        for cell in self.inodes.take_dirty() {
+            self.seal_inode(&cell, sequence);
+        }
+        for group in &self.groups {
+            let mut group = lock(group);
+            if group.changed {
+                group.settle(pages, &context)?;
+                group.changed = false;
+                let block = self.volume.geometry.group_header(group.number);
+                // SAFETY: the gate is held alone, so nobody else touches any page.
+                #[allow(unsafe_code)]
+                let page = unsafe { pages.page_mut(block) };
+                page.copy_from_slice(group.header.as_bytes());
+            }
+            group.seal();
+        }
+        let medium = self.medium();
+        let mut writes = Vec::new();
+        for changed in pages.take_changed() {
+            // SAFETY: as above.
+            #[allow(unsafe_code)]
+            let page = unsafe { pages.page_mut(changed.block) };
+            self.seal_page(page, sequence);
+            let offset = changed.block * BLOCK_BYTES;
+            if changed.fresh {
+                medium.store_nt(offset, page.as_slice());
+                continue;
+            }
+            let mut old = [0; 4096];
+            medium.load(offset, &mut old);
+            writes.extend(LoggedWrite::between(changed.block, &old, page));
+        }
+        // Marked again by `page_mut`.
+        let _clean = pages.take_changed();
+        self.running.store(sequence + 1, Ordering::Relaxed);
+        Ok(writes)
+    }
+
+    /// Copies a dirty inode into its page.
+    fn seal_inode(&self, cell: &Cell, sequence: u64) {
+        let mut state = cell.write();
+        state.dirty = false;
+        state.inode.header.generation = sequence.into();
+        let mut inode = state.inode;
+        self.volume.seed.seal(inode.as_mut_bytes());
+        let block = cell.number / INODES_PER_BLOCK;
+        let slot = usize::try_from(cell.number % INODES_PER_BLOCK).unwrap_or(0);
+        // SAFETY: only a commit touches pages of inodes, and it holds the gate alone.
+        #[allow(unsafe_code)]
+        let page = unsafe { self.pages().page_mut(block) };
+        if let Some(place) = page.get_mut(slot * INODE_SIZE..(slot + 1) * INODE_SIZE) {
+            place.copy_from_slice(inode.as_bytes());
+        }
+    }
+
+    /// Sets generation and checksum of a block that is one structure. Blocks of inodes are not.
+    fn seal_page(&self, page: &mut [u8; 4096], sequence: u64) {
+        let whole =
+            Header::of(page).is_some_and(|header| header.magic == MAGIC && header.kind != BlockKind::INODE);
+        if whole {
+            let at = core::mem::offset_of!(Header, generation);
+            if let Some(field) = page.get_mut(at..at + 8) {
+                field.copy_from_slice(&sequence.to_le_bytes());
+            }
+            self.volume.seed.seal(page);
+        }
+    }
+
+    /// Commits, and leaves a volume that the next opener finds clean.
+    pub fn close(&self) -> Result<()> {
+        self.commit()?;
+        let medium = self.medium();
+        // The homes of the last transaction first: the superblock says that they are there.
+        let _homes = medium.fence(Point::Close)?;
+        let geometry = &self.volume.geometry;
+        for group in &self.groups {
+            let group = lock(group);
+            let mut copy = group.header;
+            medium.load(geometry.group_header(group.number) * BLOCK_BYTES, copy.as_mut_bytes());
+            let place = geometry.group_copy(group.number);
+            copy.header.place = place.into();
+            self.volume.seed.seal(copy.as_mut_bytes());
+            medium.store_nt(place * BLOCK_BYTES, copy.as_bytes());
+        }
+        let mut superblock = self.volume.superblock;
+        superblock.header.generation = (self.running.load(Ordering::Relaxed) - 1).into();
+        superblock.state = VolumeState::new(VolumeState::CLEAN);
+        superblock.written = now();
+        // Never all at once: a crash must leave a whole one.
+        for group in geometry.group_numbers().rev() {
+            store_superblock(medium, &self.volume.seed, superblock, geometry.superblock(group));
+            let _stored = medium.fence(if group == 0 { Point::Closed } else { Point::Copies })?;
+        }
+        self.dead.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Stores a superblock, or a copy.
+pub(crate) fn store_superblock(
+    medium: &dyn Medium,
+    seed: &paxfs_format::header::Seed,
+    mut superblock: Superblock,
+    block: u64,
+) {
+    superblock.header.place = block.into();
+    seed.seal(superblock.as_mut_bytes());
+    medium.store_nt(block * BLOCK_BYTES, superblock.as_bytes());
+}
+
+impl Joined<'_> {
+    /// Says that an inode changed.
+    pub fn changed(&self, cell: &Arc<Cell>, state: &mut State) {
+        state.inode.changes = state.inode.changes.get().wrapping_add(1).into();
+        state.inode.changed = self.now;
+        self.core.inodes.set_dirty(cell, state);
+    }
+
+    /// A new inode in memory, with no name yet.
+    pub fn new_inode(&self, near: u32, make: impl FnOnce(u64, u32) -> Inode) -> Result<Arc<Cell>> {
+        let core = self.core;
+        let count = core.groups.len() as u64;
+        let mut last = Error::NoSpace;
+        for step in 0..count {
+            let number = u32::try_from((u64::from(near) + step) % count).unwrap_or(0);
+            let found = core.group(number)?.allocate_inode(core.pages(), &self.context);
+            match found {
+                Ok(inode) => {
+                    // A slot that was used before keeps its generation.
+                    let before = core.volume.inode(inode).map_or(0, |inode| inode.generation.get());
+                    let cell = core.inodes.insert(inode, make(inode, before.wrapping_add(1).max(1)));
+                    core.inodes.set_dirty(&cell, &mut cell.write());
+                    return Ok(cell);
+                }
+                Err(error) => last = error.into(),
+            }
+        }
+        Err(last)
+    }
+}
+
+/// The lines of a block that a transaction changed.
+struct LoggedWrite {
+    block: u64,
+    lines: u64,
+    data: Vec<u8>,
+}
+
+impl LoggedWrite {
+    /// The lines that differ; `None` when none does.
+    fn between(block: u64, old: &[u8; 4096], new: &[u8; 4096]) -> Option<Self> {
+        let mut write = LoggedWrite { block, lines: 0, data: Vec::new() };
+        for (line, (old, new)) in old.chunks_exact(LINE_SIZE).zip(new.chunks_exact(LINE_SIZE)).enumerate() {
+            if old != new {
+                write.lines |= 1 << line;
+                write.data.extend_from_slice(new);
+            }
+        }
+        (write.lines != 0).then_some(write)
+    }
+
+    fn as_write(&self) -> journal::Write<'_> {
+        journal::Write { block: self.block, lines: self.lines, data: &self.data }
+    }
+
+    fn store_home(&self, medium: &dyn Medium) {
+        let lines = (0..64).filter(|line| self.lines >> line & 1 != 0);
+        for (line, data) in lines.zip(self.data.chunks_exact(LINE_SIZE)) {
+            let offset = self.block * BLOCK_BYTES + line * LINE_SIZE as u64;
+            medium.store(offset, data);
+            medium.flush(offset..offset + LINE_SIZE as u64, Point::Homes);
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! File data: where it is read from, where it is written to, and what becomes of the blocks below.
+//!
+//! A write goes in place when its blocks are written and nobody shares them. Else it goes to blocks that nothing leads
+//! to yet, and the extent map follows in the same transaction, whose commit comes after the data is durable. Blocks
+//! shared with others keep their bytes: those around the write are copied, and only those.
+
+use crate::core::{Core, Joined};
+use crate::error::{Error, Result};
+use crate::inodes::State;
+use crate::map::{clip, overlapping, remap};
+use crate::medium::Point;
+use crate::space::Fit;
+use core::ops::Range;
+use paxfs_format::extent::Extent;
+use paxfs_format::geometry::{BLOCK_BYTES, HUGE_BLOCKS, INODES_PER_BLOCK};
+use paxfs_format::inode::Inode;
+use paxfs_format::record::Record;
+use paxfs_format::rmap::ExtentFlags;
+use paxfs_format::superblock::ReadOnlyCompatible;
+
+/// What is written.
+#[derive(Clone, Copy)]
+pub(crate) enum Source<'d> {
+    /// These bytes.
+    Bytes(&'d [u8]),
+    /// So many zeros.
+    Zeros(u64),
+}
+
+impl Source<'_> {
+    fn len(&self) -> u64 {
+        match self {
+            Source::Bytes(bytes) => bytes.len() as u64,
+            Source::Zeros(length) => *length,
+        }
+    }
+}
+
+/// What a range of file blocks has below it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Below {
+    /// Written blocks that only this file owns.
+    Own(Extent),
+    /// Written blocks that others own, too.
+    Shared(Extent),
+    /// Allocated blocks that read as zeros.
+    Unwritten(Extent),
+    /// Nothing.
+    Hole,
+}
+
+/// A range of file blocks with one kind of thing below it.
+struct Piece {
+    blocks: Range<u64>,
+    below: Below,
+}
+
+/// Reads what a reader of the file sees from `offset` on, within its size; returns how many bytes there were.
+pub(crate) fn read(core: &Core, inode: &Inode, offset: u64, to: &mut [u8]) -> Result<usize> {
+    let size = inode.size.get();
+    let wanted = size.saturating_sub(offset).min(to.len() as u64);
+    let wanted = usize::try_from(wanted).unwrap_or(to.len());
+    let Some(to) = to.get_mut(..wanted).filter(|to| !to.is_empty()) else { return Ok(0) };
+    let blocks = offset / BLOCK_BYTES..(offset + wanted as u64).div_ceil(BLOCK_BYTES);
+    let number = inode.header.place.get();
+    let mut done = offset;
+    for extent in core.volume.extents_from(inode, blocks.start) {
+        let extent = extent.map_err(|fault| Error::fork(number, &fault))?;
+        let Some(part) = clip(&extent, &blocks) else { break };
+        if part.flags.is_unwritten() {
+            continue;
+        }
+        let start = (part.offset.get() * BLOCK_BYTES).max(offset);
+        let end = (part.end() * BLOCK_BYTES).min(offset + wanted as u64);
+        if let Some(gap) = slice(to, offset, done..start) {
+            gap.fill(0);
+        }
+        if let Some(there) = slice(to, offset, start..end) {
+            let skip = start - part.offset.get() * BLOCK_BYTES;
+            core.medium().load(part.start.get() * BLOCK_BYTES + skip, there);
+        }
+        done = end;
+    }
+    if let Some(gap) = slice(to, offset, done..offset + wanted as u64) {
+        gap.fill(0);
+    }
+    Ok(wanted)
+}
+
+/// The part of a buffer that starts at file byte `base` which stands for file bytes `range`.
+fn slice(buffer: &mut [u8], base: u64, range: Range<u64>) -> Option<&mut [u8]> {
+    let start = usize::try_from(range.start.checked_sub(base)?).ok()?;
+    let end = usize::try_from(range.end.checked_sub(base)?).ok()?;
+    buffer.get_mut(start..end)
+}
+
+/// Changes the data of one file. The caller holds its lock alone.
+pub(crate) struct Writer<'o> {
+    pub core: &'o Core,
+    pub joined: &'o Joined<'o>,
+    pub number: u64,
+}
+
+impl Writer<'_> {
+    /// Writes at `offset`; the size grows when the write ends past it. On a full volume what was written before stays.
+    pub fn write(&self, state: &mut State, offset: u64, source: Source<'_>) -> Result<()> {
+        let size = state.inode.size.get();
+        let end = offset
+            .checked_add(source.len())
+            .filter(|end| i64::try_from(*end).is_ok())
+            .ok_or(Error::TooLarge)?;
+        if offset > size {
+            self.zero_behind_size(state, offset)?;
+        }
+        let result = self.put(state, offset, source);
+        if result.is_ok() && end > size {
+            state.inode.size = end.into();
+        }
+        // The commit's fence is to cover what this thread stored.
+        self.core.medium().drain(Point::Data);
+        result
+    }
+
+    /// Makes the bytes between the size and `to`, as far as they are in the last block, read as zeros: they may be of a
+    /// time when the file was longer.
+    pub fn zero_behind_size(&self, state: &mut State, to: u64) -> Result<()> {
+        let size = state.inode.size.get();
+        let end = size.next_multiple_of(BLOCK_BYTES).min(to);
+        if size >= end {
+            return Ok(());
+        }
+        let block = size / BLOCK_BYTES;
+        let pieces = self.pieces(&state.inode, block..block + 1)?;
+        match pieces.first().map(|piece| piece.below) {
+            Some(Below::Own(_) | Below::Shared(_)) => self.put(state, size, Source::Zeros(end - size)),
+            _ => Ok(()),
+        }
+    }
+
+    fn put(&self, state: &mut State, offset: u64, source: Source<'_>) -> Result<()> {
+        let end = offset + source.len();
+        for piece in self.pieces(&state.inode, offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES))? {
+            match piece.below {
+                Below::Own(extent) => self.store(&extent, offset, source),
+                Below::Unwritten(extent) => {
+                    let written = Extent { flags: ExtentFlags::new(0), ..extent };
+                    self.zero_around(&written, &(offset..end));
+                    self.store(&written, offset, source);
+                    remap(self.core, self.joined, &mut state.inode, &piece.blocks, &[written])?;
+                }
+                Below::Shared(old) => {
+                    let new = self.allocate(state, &piece.blocks)?;
+                    for extent in &new {
+                        self.copy_around(&old, extent, &(offset..end));
+                        self.store(extent, offset, source);
+                    }
+                    let removed = remap(self.core, self.joined, &mut state.inode, &piece.blocks, &new)?;
+                    self.release(&removed)?;
+                }
+                Below::Hole => {
+                    let new = self.allocate(state, &piece.blocks)?;
+                    for extent in &new {
+                        self.zero_around(extent, &(offset..end));
+                        self.store(extent, offset, source);
+                    }
+                    remap(self.core, self.joined, &mut state.inode, &piece.blocks, &new)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the shared ones of the blocks below `bytes`, which are the file's at `offset`, to this file alone.
+    pub fn unshare(&self, state: &mut State, offset: u64, bytes: &[u8]) -> Result<()> {
+        let end = offset + bytes.len() as u64;
+        for piece in self.pieces(&state.inode, offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES))? {
+            if let Below::Shared(_) = piece.below {
+                let start = (piece.blocks.start * BLOCK_BYTES).max(offset);
+                let stop = (piece.blocks.end * BLOCK_BYTES).min(end);
+                let part = usize::try_from(start - offset).ok().zip(usize::try_from(stop - offset).ok());
+                let part = part.and_then(|(start, stop)| bytes.get(start..stop)).unwrap_or_default();
+                self.put(state, start, Source::Bytes(part))?;
+            }
+        }
+        self.core.medium().drain(Point::Data);
+        Ok(())
+    }
+
+    /// The part of `source`, which stands at file byte `offset`, that falls on an extent.
+    fn store(&self, extent: &Extent, offset: u64, source: Source<'_>) {
+        let base = extent.offset.get() * BLOCK_BYTES;
+        let start = base.max(offset);
+        let end = (extent.end() * BLOCK_BYTES).min(offset + source.len());
+        let to = extent.start.get() * BLOCK_BYTES + (start - base);
+        match source {
+            Source::Bytes(bytes) => {
+                let part = usize::try_from(start - offset).ok().zip(usize::try_from(end - offset).ok());
+                let part = part.and_then(|(start, end)| bytes.get(start..end));
+                self.core.medium().store_nt(to, part.unwrap_or_default());
+            }
+            Source::Zeros(_) => self.core.medium().zero_nt(to..to + (end - start)),
+        }
+    }
+
+    /// File bytes of an extent's blocks before and behind a write.
+    fn around(extent: &Extent, write: &Range<u64>) -> [Range<u64>; 2] {
+        let whole = extent.offset.get() * BLOCK_BYTES..extent.end() * BLOCK_BYTES;
+        [
+            whole.start..write.start.clamp(whole.start, whole.end),
+            write.end.clamp(whole.start, whole.end)..whole.end,
+        ]
+    }
+
+    fn zero_around(&self, extent: &Extent, write: &Range<u64>) {
+        let base = extent.offset.get() * BLOCK_BYTES;
+        for gap in Self::around(extent, write) {
+            let to = extent.start.get() * BLOCK_BYTES;
+            self.core.medium().zero_nt(to + (gap.start - base)..to + (gap.end - base));
+        }
+    }
+
+    /// Copies what an old extent has around a write to a new one, which lies within it.
+    fn copy_around(&self, old: &Extent, new: &Extent, write: &Range<u64>) {
+        for gap in Self::around(new, write) {
+            let mut bytes = vec![0; usize::try_from(gap.end - gap.start).unwrap_or(0)];
+            let from = old.start.get() * BLOCK_BYTES + (gap.start - old.offset.get() * BLOCK_BYTES);
+            let to = new.start.get() * BLOCK_BYTES + (gap.start - new.offset.get() * BLOCK_BYTES);
+            self.core.medium().load(from, &mut bytes);
+            self.core.medium().store_nt(to, &bytes);
+        }
+    }
+
+    /// What is below a range of file blocks, piece by piece.
+    fn pieces(&self, inode: &Inode, blocks: Range<u64>) -> Result<Vec<Piece>> {
+        let reflink = self.core.volume.superblock.has(ReadOnlyCompatible::REFLINK);
+        let mut pieces = Vec::new();
+        let mut at = blocks.start;
+        for extent in overlapping(self.core, inode, &blocks)? {
+            let Some(part) = clip(&extent, &blocks) else { continue };
+            let start = part.offset.get();
+            if at < start {
+                pieces.push(Piece { blocks: at..start, below: Below::Hole });
+            }
+            at = part.end();
+            if part.flags.is_unwritten() {
+                pieces.push(Piece { blocks: start..at, below: Below::Unwritten(part) });
+            } else if !reflink {
+                pieces.push(Piece { blocks: start..at, below: Below::Own(part) });
+            } else {
+                self.counted(&part, &mut pieces)?;
+            }
+        }
+        if at < blocks.end {
+            pieces.push(Piece { blocks: at..blocks.end, below: Below::Hole });
+        }
+        Ok(pieces)
+    }
+
+    /// A written extent, cut where its blocks' counts change between one and more.
+    fn counted(&self, extent: &Extent, pieces: &mut Vec<Piece>) -> Result<()> {
+        let place = self.core.volume.geometry.locate(extent.start.get());
+        let place = place.ok_or_else(|| Error::damaged(format_args!("inode {}", self.number), "extent"))?;
+        let group = self.core.group(place.group)?;
+        let counts =
+            group.counts(self.core.pages(), &self.joined.context, place.block, extent.length.get())?;
+        for counted in counts {
+            let start = extent.offset.get() + u64::from(counted.start - place.block);
+            let blocks = start..start + u64::from(counted.length);
+            let Some(part) = clip(extent, &blocks) else { continue };
+            let below = if counted.count > 1 { Below::Shared(part) } else { Below::Own(part) };
+            match (pieces.last_mut(), below) {
+                (Some(Piece { blocks: last, below: Below::Shared(before) }), Below::Shared(_))
+                    if before.merged(&part).is_some() =>
+                {
+                    last.end = blocks.end;
+                    *before = before.merged(&part).unwrap_or(part);
+                }
+                _ => pieces.push(Piece { blocks, below }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Blocks for a range of the file, in as few runs as there are; all of them or none.
+    pub fn allocate(&self, state: &mut State, blocks: &Range<u64>) -> Result<Vec<Extent>> {
+        let geometry = &self.core.volume.geometry;
+        let home = geometry.locate(self.number / INODES_PER_BLOCK).map_or(0, |place| place.group);
+        let large =
+            blocks.end - blocks.start >= HUGE_BLOCKS || state.inode.size.get() >= HUGE_BLOCKS * BLOCK_BYTES;
+        let mut extents: Vec<Extent> = Vec::new();
+        let mut at = blocks.start;
+        let mut tried = 0;
+        let mut number = home;
+        while at < blocks.end {
+            let goal =
+                state.goal.filter(|(file, _)| *file == at).and_then(|(_, block)| geometry.locate(block));
+            if let Some(goal) = goal {
+                number = goal.group;
+            }
+            let want = u32::try_from(blocks.end - at).unwrap_or(u32::MAX);
+            let fit = if large { Fit::Congruent(at) } else { Fit::Packed };
+            let found = {
+                let mut group = self.core.group(number)?;
+                let spare = group.reserve();
+                group.allocate(want, goal.map(|goal| goal.block), fit, spare)
+            };
+            let Some((start, length)) = found else {
+                tried += 1;
+                if tried > geometry.groups() {
+                    self.give_back(&extents)?;
+                    return Err(Error::NoSpace);
+                }
+                state.goal = None;
+                number = if u64::from(number) + 1 < geometry.groups() { number + 1 } else { 0 };
+                continue;
+            };
+            let start = geometry.volume_block(number, start);
+            let new =
+                Extent { offset: at.into(), start: start.into(), length: length.into(), flags: 0.into() };
+            at += u64::from(length);
+            state.goal = Some((at, start + u64::from(length)));
+            extents.push(new);
+        }
+        Ok(extents)
+    }
+
+    /// Gives back blocks that the file never got.
+    fn give_back(&self, extents: &[Extent]) -> Result<()> {
+        for extent in extents {
+            if let Some(place) = self.core.volume.geometry.locate(extent.start.get()) {
+                self.core.group(place.group)?.release(place.block, extent.length.get());
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that the file no longer owns these extents: blocks that nobody else owns are freed.
+    pub fn release(&self, extents: &[Extent]) -> Result<()> {
+        let reflink = self.core.volume.superblock.has(ReadOnlyCompatible::REFLINK);
+        if !reflink {
+            return self.give_back(extents);
+        }
+        let mut runs = self.runs(extents)?;
+        runs.sort_unstable();
+        for part in runs.chunk_by(|a, b| a.0 == b.0) {
+            let Some((number, ..)) = part.first() else { continue };
+            let runs: Vec<(u32, u32)> = part.iter().map(|(_, start, length)| (*start, *length)).collect();
+            let mut group = self.core.group(*number)?;
+            // A file may own a block more than once: then each time counts by itself.
+            for run in distinct(runs) {
+                group.unshare(self.core.pages(), &self.joined.context, &run)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that one file more owns these extents.
+    pub fn share(&self, extents: &[Extent]) -> Result<()> {
+        let mut runs = self.runs(extents)?;
+        runs.sort_unstable();
+        for part in runs.chunk_by(|a, b| a.0 == b.0) {
+            let Some((number, ..)) = part.first() else { continue };
+            let runs: Vec<(u32, u32)> = part.iter().map(|(_, start, length)| (*start, *length)).collect();
+            let mut group = self.core.group(*number)?;
+            for run in distinct(runs) {
+                group.share(self.core.pages(), &self.joined.context, &run)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Group, first block and length of each extent.
+    fn runs(&self, extents: &[Extent]) -> Result<Vec<(u32, u32, u32)>> {
+        let run = |extent: &Extent| {
+            let place = self.core.volume.geometry.locate(extent.start.get());
+            let place =
+                place.ok_or_else(|| Error::damaged(format_args!("inode {}", self.number), "extent"))?;
+            Ok((place.group, place.block, extent.length.get()))
+        };
+        extents.iter().map(run).collect()
+    }
+}
+
+/// Ascending runs, which may overlap, as lists of ascending runs that do not.
+fn distinct(runs: Vec<(u32, u32)>) -> Vec<Vec<(u32, u32)>> {
+    let mut lists: Vec<Vec<(u32, u32)>> = Vec::new();
+    for run in runs {
+        let fits = |list: &&mut Vec<(u32, u32)>| list.last().is_none_or(|last| last.0 + last.1 <= run.0);
+        match lists.iter_mut().find(fits) {
+            Some(list) => list.push(run),
+            None => lists.push(vec![run]),
+        }
+    }
+    lists
+}

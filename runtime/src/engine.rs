@@ -1,0 +1,208 @@
+//! The engine as its users see it: a volume that is open for writing.
+
+use crate::core::{Core, now, store_superblock};
+use crate::error::{Error, Result};
+use crate::medium::{Granularity, Mapped, Medium, Point};
+use crate::pages::Pages;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+use paxfs_format::device::{Access, Device};
+use paxfs_format::geometry::{BLOCK_BYTES, Geometry};
+use paxfs_format::header::Seed;
+use paxfs_format::journal;
+use paxfs_format::superblock::{State, Superblock};
+use paxfs_format::units::Uuid;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+/// How a volume is opened.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How long a change may wait for its commit when nobody asks for it; zero for as long as it likes.
+    pub interval: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { interval: Duration::from_secs(5) }
+    }
+}
+
+/// Space of a volume, in blocks and inodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Statistics {
+    /// Blocks of the volume.
+    pub blocks: u64,
+    /// Blocks that nobody owns, those within metadata clusters included.
+    pub free: u64,
+    /// Blocks that a file can get now.
+    pub available: u64,
+    /// Inodes in use.
+    pub inodes: u64,
+    /// Free blocks in whole, aligned 2 MiB runs.
+    pub huge_free: u64,
+}
+
+/// A volume that is open for writing. All its methods may be called by many threads.
+///
+/// Dropping it commits; [`Engine::close`] also says whether that went well.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) core: Arc<Core>,
+    ticker: Arc<Ticker>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// Wakes the thread that commits now and then.
+#[derive(Debug, Default)]
+struct Ticker {
+    stop: AtomicBool,
+    lock: Mutex<()>,
+    wake: Condvar,
+}
+
+impl Engine {
+    /// Opens the volume on a device: a file, a block device or a devdax device, locked as long as it is open. What a
+    /// crash left is recovered first.
+    pub fn open(path: &Path, options: Options) -> Result<Self> {
+        let device = Device::open(path, Access::Exclusive)?;
+        Self::on(device, options)
+    }
+
+    /// Opens the volume on a device that is open for writing.
+    pub fn on(device: Device, options: Options) -> Result<Self> {
+        let medium = Mapped::new(device).ok_or(Error::ReadOnly("the device is not open for writing"))?;
+        Self::on_medium(Arc::new(medium), options)
+    }
+
+    /// Opens the volume on a medium.
+    pub fn on_medium(medium: Arc<dyn Medium>, options: Options) -> Result<Self> {
+        let (superblock, last) = recover(&medium)?;
+        let core = Arc::new(Core::new(medium, superblock, last)?);
+        core.free_orphans()?;
+        let ticker = Arc::new(Ticker::default());
+        let thread = (!options.interval.is_zero()).then(|| {
+            let (core, ticker) = (Arc::clone(&core), Arc::clone(&ticker));
+            std::thread::spawn(move || ticker.run(&core, options.interval))
+        });
+        Ok(Engine { core, ticker, thread })
+    }
+
+    /// Makes everything durable that was done before the call.
+    pub fn sync(&self) -> Result<()> {
+        self.core.commit()
+    }
+
+    /// What the medium takes whole, and so what `sync` costs.
+    pub fn granularity(&self) -> Granularity {
+        self.core.medium().granularity()
+    }
+
+    /// Inode number of the root directory.
+    pub fn root(&self) -> u64 {
+        self.core.volume.superblock.root.get()
+    }
+
+    /// Space of the volume.
+    pub fn statistics(&self) -> Result<Statistics> {
+        let _look = self.core.look();
+        let blocks = self.core.volume.geometry.blocks;
+        let mut sum = Statistics { blocks, free: 0, available: 0, inodes: 0, huge_free: 0 };
+        for number in self.core.volume.geometry.group_numbers() {
+            let group = self.core.group(number)?;
+            sum.free += group.free_blocks();
+            sum.available += group.usable_blocks().saturating_sub(group.reserve());
+            sum.inodes += group.header.inodes_used.get();
+            sum.huge_free += group.huge_blocks();
+        }
+        Ok(sum)
+    }
+
+    /// Commits, and leaves the volume clean.
+    pub fn close(mut self) -> Result<()> {
+        self.stop();
+        self.core.close()
+    }
+
+    fn stop(&mut self) {
+        self.ticker.stop.store(true, Ordering::Release);
+        self.ticker.wake.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // It ends by itself; that it panicked would have been said on stderr.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.stop();
+        }
+        // Nobody is left to be told; a volume that could not be closed is recovered by the next to open it.
+        let _ = self.core.close();
+    }
+}
+
+impl Ticker {
+    fn run(&self, core: &Core, interval: Duration) {
+        while !self.stop.load(Ordering::Acquire) {
+            let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+            let _guard = self.wake.wait_timeout(guard, interval).unwrap_or_else(PoisonError::into_inner);
+            if !self.stop.load(Ordering::Acquire) && core.commit().is_err() {
+                // Every call says so from now on.
+                return;
+            }
+        }
+    }
+}
+
+/// Replays the journal and marks the volume as open. Returns the superblock and the number of the last transaction.
+fn recover(medium: &Arc<dyn Medium>) -> Result<(Superblock, u64)> {
+    let blocks = Pages::new(Arc::clone(medium), Seed::new(&Uuid::default()));
+    // A crash while block 0 was being written leaves a copy that is whole.
+    let superblock = paxfs_format::volume::find(&blocks)?.superblock;
+    superblock.understood()?;
+    let geometry = Geometry::of(&superblock).map_err(|error| Error::damaged("the superblock", error))?;
+    if geometry.blocks.saturating_mul(BLOCK_BYTES) > medium.len() {
+        return Err(Error::damaged("the superblock", "the device is shorter than the volume"));
+    }
+    let seed = Seed::new(&superblock.uuid);
+    let journal = geometry.journal();
+    let length = usize::try_from((journal.end - journal.start) * BLOCK_BYTES).unwrap_or(0);
+    let mut bytes = vec![0; length];
+    medium.load(journal.start * BLOCK_BYTES, &mut bytes);
+    let replay = journal::replay(&bytes, &geometry, seed, superblock.header.generation.get());
+    if let Some(fault) = replay.fault {
+        return Err(fault.into());
+    }
+    let mut last = superblock.header.generation.get();
+    for transaction in &replay.live {
+        for write in &transaction.writes {
+            let lines = (0..64).filter(|line| write.lines >> line & 1 != 0);
+            for (line, data) in lines.zip(write.data.chunks_exact(journal::LINE_SIZE)) {
+                let offset = write.block * BLOCK_BYTES + line * journal::LINE_SIZE as u64;
+                medium.store(offset, data);
+                medium.flush(offset..offset + journal::LINE_SIZE as u64, Point::Recovered);
+            }
+        }
+        last = last.max(transaction.sequence);
+    }
+    // The homes are durable before the superblock says so: it makes the journal's transactions old.
+    let _homes = medium.fence(Point::Recovered)?;
+    // Block 0 is written next: a copy has to be whole meanwhile.
+    for group in geometry.group_numbers().skip(1) {
+        let place = geometry.superblock(group);
+        if paxfs_format::volume::read_superblock(&blocks, place).is_err() {
+            store_superblock(&**medium, &seed, superblock, place);
+        }
+    }
+    let _mended = medium.fence(Point::Mended)?;
+    let mut open = superblock;
+    open.header.generation = last.into();
+    open.state = State::new(open.state.get() & !State::CLEAN);
+    open.written = now();
+    store_superblock(&**medium, &seed, open, geometry.superblock(0));
+    let _stored = medium.fence(Point::Opened)?;
+    Ok((open, last))
+}

@@ -1,0 +1,150 @@
+//! Changing what the forks of an inode hold: bytes in the payload, and nodes of trees.
+
+use crate::core::{Core, Joined};
+use crate::edit::{Nodes, TreeMut};
+use crate::error::{Error, Result};
+use crate::space::verified_node;
+use paxfs_format::geometry::INODES_PER_BLOCK;
+use paxfs_format::group::TreeRoot;
+use paxfs_format::header::Header;
+use paxfs_format::inode::{Fork, ForkFormat, Inode, PAYLOAD_SIZE, Which};
+use paxfs_format::node::Node;
+use paxfs_format::record::Record;
+use zerocopy::FromBytes;
+
+/// Blocks of clusters for one inode: taken near it, else wherever there is room.
+pub(crate) struct InodeNodes<'o> {
+    core: &'o Core,
+    joined: &'o Joined<'o>,
+    inode: u64,
+}
+
+impl<'o> InodeNodes<'o> {
+    pub(crate) fn new(core: &'o Core, joined: &'o Joined<'o>, inode: u64) -> Self {
+        InodeNodes { core, joined, inode }
+    }
+
+    fn group(&self) -> u32 {
+        let place = self.core.volume.geometry.locate(self.inode / INODES_PER_BLOCK);
+        place.map_or(0, |place| place.group)
+    }
+
+    /// A page of zeros in a cluster.
+    pub(crate) fn allocate_page(&self) -> Result<u64> {
+        let count = self.core.groups.len() as u64;
+        let mut last = Error::NoSpace;
+        for step in 0..count {
+            let number = u32::try_from((u64::from(self.group()) + step) % count).unwrap_or(0);
+            let mut group = self.core.group(number)?;
+            match group.allocate_metadata(1, &self.joined.context) {
+                Ok(block) => {
+                    group.new_page(self.core.pages(), &self.joined.context, block);
+                    return Ok(self.core.volume.geometry.volume_block(number, block));
+                }
+                Err(error) => last = error.into(),
+            }
+        }
+        Err(last)
+    }
+
+    /// Gives a page back.
+    pub(crate) fn free_page(&self, block: u64) -> Result<()> {
+        let place = self.core.volume.geometry.locate(block);
+        let place =
+            place.ok_or_else(|| Error::damaged(format_args!("inode {}", self.inode), "block number"))?;
+        self.core.group(place.group)?.free_metadata(place.block);
+        self.core.pages().forget(block);
+        Ok(())
+    }
+}
+
+impl Nodes for InodeNodes<'_> {
+    type Error = Error;
+
+    fn node(&self, block: u64, header: &Header) -> Result<&Node> {
+        verified_node(self.core.pages(), block, header).ok_or_else(|| self.broken(block))
+    }
+
+    #[allow(unsafe_code)]
+    fn node_mut(&mut self, block: u64) -> Result<&mut Node> {
+        // SAFETY: the caller of an edit holds the inode's lock alone, and with it all nodes of its trees.
+        let bytes = unsafe { self.core.pages().page_mut(block) };
+        Node::mut_from_bytes(bytes).map_err(|_| Error::NoSpace)
+    }
+
+    fn reserve(&mut self, _blocks: u32) -> Result<()> {
+        // Groups keep a reserve for metadata; see `Group::reserve`.
+        Ok(())
+    }
+
+    fn allocate(&mut self) -> Result<u64> {
+        self.allocate_page()
+    }
+
+    fn free(&mut self, block: u64) -> Result<()> {
+        self.free_page(block)
+    }
+
+    fn broken(&self, block: u64) -> Error {
+        Error::damaged(format_args!("inode {}", self.inode), format_args!("tree node in block {block}"))
+    }
+}
+
+/// A fork of an inode, to change.
+pub(crate) fn fork_mut(inode: &mut Inode, which: Which) -> &mut Fork {
+    match which {
+        Which::Data => &mut inode.data,
+        Which::Attributes => &mut inode.attributes,
+    }
+}
+
+/// Room for a fork's inline bytes.
+pub(crate) fn inline_room(inode: &Inode, which: Which) -> usize {
+    let other = match which {
+        Which::Data => inode.attributes.inline_bytes.get(),
+        Which::Attributes => inode.data.inline_bytes.get(),
+    };
+    PAYLOAD_SIZE.saturating_sub(other.into())
+}
+
+/// Puts bytes in the payload as a fork's; says whether they fit.
+pub(crate) fn set_inline(inode: &mut Inode, which: Which, bytes: &[u8]) -> bool {
+    let data = inode.inline(Which::Data).unwrap_or_default();
+    let attributes = inode.inline(Which::Attributes).unwrap_or_default();
+    let (data, attributes) = match which {
+        Which::Data => (bytes, attributes),
+        Which::Attributes => (data, bytes),
+    };
+    if data.len() + attributes.len() > PAYLOAD_SIZE {
+        return false;
+    }
+    let mut payload = [0; PAYLOAD_SIZE];
+    for (to, from) in payload.iter_mut().zip(data.iter().chain(attributes)) {
+        *to = *from;
+    }
+    let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+    inode.payload.0 = payload;
+    fork_mut(inode, which).inline_bytes = length.into();
+    true
+}
+
+/// Changes the tree of a fork.
+pub(crate) fn edit_tree<R: Record>(
+    core: &Core,
+    joined: &Joined<'_>,
+    inode: &mut Inode,
+    which: Which,
+    edit: impl FnOnce(&mut TreeMut<'_, R, InodeNodes<'_>>) -> Result<()>,
+) -> Result<()> {
+    let number = inode.header.place.get();
+    let kind = which.node_kind(inode.file_type());
+    let root = inode.fork(which).tree;
+    let mut nodes = InodeNodes::new(core, joined, number);
+    let mut tree = TreeMut::new(kind, number, joined.context.generation, root, &mut nodes);
+    edit(&mut tree)?;
+    let root: TreeRoot = tree.root();
+    let fork = fork_mut(inode, which);
+    fork.tree = root;
+    fork.format = if root.height.get() == 0 { ForkFormat::EMPTY } else { ForkFormat::TREE };
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! The inodes in memory: each once, with the lock that guards it and its trees.
+
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use paxfs_format::inode::Inode;
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::pages::BlockHasher;
+
+/// An inode in memory.
+#[derive(Debug)]
+pub struct Cell {
+    /// Its number.
+    pub number: u64,
+    /// How many handles are open.
+    pub opens: AtomicU32,
+    state: RwLock<State>,
+}
+
+/// What a cell's lock guards: the inode, and with it the pages of its trees and entries.
+#[derive(Debug)]
+pub struct State {
+    /// The inode as the running transaction has it. Its header's checksum is set at the commit.
+    pub inode: Inode,
+    /// Whether it differs from the one that the last commit left.
+    pub dirty: bool,
+    /// Where file data was last allocated behind, for the next run: file block and volume block.
+    pub goal: Option<(u64, u64)>,
+}
+
+impl Cell {
+    /// To read the inode.
+    pub fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To change the inode.
+    pub fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a handle is open.
+    pub fn is_open(&self) -> bool {
+        self.opens.load(Ordering::Acquire) > 0
+    }
+}
+
+const SHARDS: usize = 16;
+
+type Shard = HashMap<u64, Arc<Cell>, BuildHasherDefault<BlockHasher>>;
+
+/// The inodes in memory.
+#[derive(Debug)]
+pub struct Inodes {
+    shards: [Mutex<Shard>; SHARDS],
+    dirty: Mutex<Vec<Arc<Cell>>>,
+    dirty_count: AtomicUsize,
+}
+
+impl Default for Inodes {
+    fn default() -> Self {
+        let shards = core::array::from_fn(|_| Mutex::default());
+        Inodes { shards, dirty: Mutex::default(), dirty_count: AtomicUsize::new(0) }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Inodes {
+    fn shard(&self, number: u64) -> MutexGuard<'_, Shard> {
+        let index = usize::try_from((number >> 6) % (SHARDS as u64)).unwrap_or(0);
+        #[allow(clippy::indexing_slicing)] // The remainder is below the number of shards.
+        lock(&self.shards[index])
+    }
+
+    /// The cell of an inode; `read` gives the inode when it is not in memory yet.
+    pub fn get<E>(&self, number: u64, read: impl FnOnce() -> Result<Inode, E>) -> Result<Arc<Cell>, E> {
+        let mut shard = self.shard(number);
+        if let Some(cell) = shard.get(&number) {
+            return Ok(Arc::clone(cell));
+        }
+        let cell = Self::cell(number, read()?);
+        shard.insert(number, Arc::clone(&cell));
+        Ok(cell)
+    }
+
+    /// Puts a new inode in the place of whatever had its number.
+    pub fn insert(&self, number: u64, inode: Inode) -> Arc<Cell> {
+        let cell = Self::cell(number, inode);
+        self.shard(number).insert(number, Arc::clone(&cell));
+        cell
+    }
+
+    fn cell(number: u64, inode: Inode) -> Arc<Cell> {
+        let state = RwLock::new(State { inode, dirty: false, goal: None });
+        Arc::new(Cell { number, opens: AtomicU32::new(0), state })
+    }
+
+    /// Says that a cell differs from what the last commit left.
+    pub fn set_dirty(&self, cell: &Arc<Cell>, state: &mut State) {
+        if !state.dirty {
+            state.dirty = true;
+            lock(&self.dirty).push(Arc::clone(cell));
+            self.dirty_count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many are dirty.
+    pub fn dirty_count(&self) -> usize {
+        self.dirty_count.load(Ordering::Relaxed)
+    }
+
+    /// The dirty cells, in the order of their numbers; they count as clean from now on. For a commit, while no operation
+    /// runs.
+    pub fn take_dirty(&self) -> Vec<Arc<Cell>> {
+        let mut dirty = core::mem::take(&mut *lock(&self.dirty));
+        self.dirty_count.store(0, Ordering::Relaxed);
+        dirty.sort_unstable_by_key(|cell| cell.number);
+        dirty
+    }
+
+    /// Forgets cells that nobody holds until about `limit` are left. For a commit, while no operation runs.
+    pub fn trim(&self, limit: usize) {
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            let mut excess = shard.len().saturating_sub(limit / SHARDS);
+            shard.retain(|_, cell| {
+                let keep = excess == 0 || Arc::strong_count(cell) > 1;
+                excess -= usize::from(!keep);
+                keep
+            });
+        }
+    }
+}

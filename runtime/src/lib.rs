@@ -1,0 +1,58 @@
+//! The paxfs engine: crash-consistent files with copy-on-write, reflink and dedupe, on a medium that is stored to
+//! through its mapping.
+//!
+//! ```
+//! use paxfs_runtime::engine::{Engine, Options};
+//! use paxfs_runtime::file::Open;
+//! use paxfs_runtime::namespace::New;
+//! # use paxfs_format::{device::Device, geometry::Geometry, time::Timestamp, units::Uuid};
+//! # use paxfs_mkfs::{builder::Builder, options};
+//! # let mut device = Device::memory(vec![0; 16 << 20]);
+//! # let options = options::Options::new(
+//! #     Geometry::choose(device.len(), None, false)?, Default::default(), Uuid([1; 16]), Timestamp::new(0, 0));
+//! # let mut builder = Builder::new(&mut device, options, true)?;
+//! # let root = paxfs_mkfs::run::empty(&mut builder)?;
+//! # builder.finish(root)?;
+//! let engine = Engine::on(device, Options::default())?; // or Engine::open(path, …)
+//! let root = engine.root();
+//!
+//! let original = engine.open_file(engine.create(root, b"original", &New::default())?, Open::WRITE)?;
+//! original.write_at(0, &[7; 8192])?;
+//!
+//! // A clone shares the blocks; a write to it copies one.
+//! let copy = engine.open_file(engine.create(root, b"copy", &New::default())?, Open::WRITE)?;
+//! copy.clone_range(0, &original, 0, 0)?;
+//! copy.write_at(100, b"changed")?;
+//!
+//! let mut bytes = [0; 7];
+//! original.read_at(100, &mut bytes)?;
+//! assert_eq!(bytes, [7; 7]);
+//! engine.sync()?; // durable from here on
+//! # drop((original, copy));
+//! engine.close()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! * For users: [`engine`] (open, sync, close), [`namespace`] (names), [`file`] (data, space, attributes), [`share`]
+//!   (clone, dedupe), [`error`].
+//! * Below: `core` (joining and committing transactions), `data`, `map`, `entries` and `fork` (what operations change),
+//!   [`inodes`], [`space`] and [`pages`] (what is in memory), [`edit`] (changing trees), [`medium`] (stores and their
+//!   order).
+//!
+//! How it commits and recovers, and why that is right, is in `docs/DESIGN.md`.
+
+mod core;
+mod data;
+pub mod edit;
+pub mod engine;
+mod entries;
+pub mod error;
+pub mod file;
+mod fork;
+pub mod inodes;
+mod map;
+pub mod medium;
+pub mod namespace;
+pub mod pages;
+pub mod share;
+pub mod space;

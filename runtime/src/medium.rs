@@ -1,0 +1,122 @@
+//! Stores to the medium: the one way the engine changes a device, and the order in which that lasts.
+//!
+//! A store is *stored* when the processor has done it, *flushed* when it is on its way to the medium, *durable* after a
+//! fence that followed the flush. Which stores of a crash are there is for the medium: an aligned word whole or not; on a
+//! medium of cache lines, each line in the order of its own stores and apart from all others; on a medium of pages, each
+//! page at any time.
+//!
+//! What must not happen before another thing is durable asks for a [`Durable`], which only [`Medium::fence`] makes: a
+//! commit word stored too early does not compile.
+
+mod mapped;
+mod recorder;
+mod x86;
+
+pub use mapped::Mapped;
+pub use recorder::{Event, Recorded, Recorder};
+
+use core::ops::Range;
+use paxfs_format::device::DeviceError;
+
+/// What a medium takes whole, and what it takes to make a store last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Granularity {
+    /// Byte-addressable: 64 bytes, by cache-line write-back and a store fence.
+    CacheLine,
+    /// A file or block device behind the page cache: 4096 bytes, by a system call.
+    Page,
+}
+
+/// Each point where the engine makes stores last or orders them, by name: so that a test can take one out and see that
+/// somebody notices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Point {
+    /// A thread's file data, before its operation is over.
+    Data,
+    /// The journal slot, all but its commit word; and with it data and fresh blocks.
+    Slot,
+    /// The commit word.
+    Commit,
+    /// The lines that a transaction changed, in their homes.
+    Homes,
+    /// The homes of the last transaction, before the superblock says that they are there.
+    Close,
+    /// The copies of group headers and superblock, before the superblock itself.
+    Copies,
+    /// The superblock of a volume that was closed.
+    Closed,
+    /// The homes that recovery wrote, before the superblock says so.
+    Recovered,
+    /// Copies of the superblock that a crash had torn, before block 0 is written.
+    Mended,
+    /// The superblock of a volume that was opened.
+    Opened,
+}
+
+impl Point {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Data,
+        Self::Slot,
+        Self::Commit,
+        Self::Homes,
+        Self::Close,
+        Self::Copies,
+        Self::Closed,
+        Self::Recovered,
+        Self::Mended,
+        Self::Opened,
+    ];
+}
+
+/// Proof that everything flushed before is on the medium.
+#[derive(Debug)]
+#[must_use = "the order of stores rests on this proof"]
+pub struct Durable(());
+
+/// A medium that is stored to by many threads. Who stores where, and that nobody reads it meanwhile, is for the caller to
+/// arrange: a reader and a writer of the same bytes at the same time is a fault of the caller, though it can cost no more
+/// than garbage in what was read.
+pub trait Medium: Send + Sync {
+    /// Its length in bytes.
+    fn len(&self) -> u64;
+
+    /// What it takes whole.
+    fn granularity(&self) -> Granularity;
+
+    /// Reads `to.len()` bytes. Past the end they are zeros.
+    fn load(&self, offset: u64, to: &mut [u8]);
+
+    /// Stores bytes by way of the caches. An aligned word is stored whole. Past the end nothing is stored.
+    fn store(&self, offset: u64, bytes: &[u8]);
+
+    /// Stores bytes past the caches where that is faster; flushed by itself.
+    fn store_nt(&self, offset: u64, bytes: &[u8]);
+
+    /// Stores zeros past the caches; flushed by itself.
+    fn zero_nt(&self, range: Range<u64>);
+
+    /// Starts the way of what was stored in a range to the medium.
+    fn flush(&self, range: Range<u64>, point: Point);
+
+    /// Makes sure that the next fence, of whichever thread, covers what this thread stored past the caches or flushed.
+    fn drain(&self, point: Point);
+
+    /// Waits until all that this thread stored past the caches or flushed is on the medium.
+    ///
+    /// # Errors
+    ///
+    /// When the medium says that it lost something. Nothing may be believed durable then.
+    fn fence(&self, point: Point) -> Result<Durable, DeviceError>;
+
+    /// Stores an aligned word that says that what the proof is about has happened, and flushes it.
+    fn commit(&self, offset: u64, word: u64, _after: &Durable) {
+        self.store(offset, &word.to_le_bytes());
+        self.flush(offset..offset.saturating_add(8), Point::Commit);
+    }
+
+    /// Whether it has no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,0 +1,200 @@
+//! Reference counts of a group's blocks: asked and changed at once, unlike its other trees.
+
+use super::settle::GroupNodes;
+use super::{Context, Group, SpaceError};
+use crate::edit::TreeMut;
+use crate::pages::Pages;
+use paxfs_format::group::GroupTree;
+use paxfs_format::record::{Key, Record};
+use paxfs_format::refcount::Refcount;
+
+/// A run of blocks with one count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    /// First block in the group.
+    pub start: u32,
+    /// Blocks.
+    pub length: u32,
+    /// Owners.
+    pub count: u32,
+}
+
+impl Group {
+    /// The counts of owned blocks `start..start + length`, in runs. Blocks that only one file owns count 1.
+    pub fn counts(
+        &self,
+        pages: &Pages,
+        context: &Context,
+        start: u32,
+        length: u32,
+    ) -> Result<Vec<Counted>, SpaceError> {
+        let tree = self.tree::<Refcount>(GroupTree::Refcount, context);
+        let end = start.saturating_add(length);
+        let mut runs = Vec::new();
+        let mut at = start;
+        if tree.height > 0 {
+            for found in tree.overlapping(pages, start.into()..end.into()) {
+                let record = found.map_err(|error| self.broken_refcount(error.block))?.record;
+                let first = record.start.get().max(at);
+                let last = u32::try_from(record.end()).unwrap_or(u32::MAX).min(end);
+                if at < first {
+                    runs.push(Counted { start: at, length: first - at, count: 1 });
+                }
+                runs.push(Counted {
+                    start: first,
+                    length: last.saturating_sub(first),
+                    count: record.count.get(),
+                });
+                at = last.max(at);
+            }
+        }
+        if at < end {
+            runs.push(Counted { start: at, length: end - at, count: 1 });
+        }
+        Ok(runs)
+    }
+
+    fn broken_refcount(&self, block: u64) -> SpaceError {
+        SpaceError::Broken { group: self.number, tree: GroupTree::Refcount.name(), block }
+    }
+
+    /// Gives each run one owner more. The runs are ascending and do not overlap.
+    pub fn share(&mut self, pages: &Pages, context: &Context, runs: &[(u32, u32)]) -> Result<(), SpaceError> {
+        self.change_counts(pages, context, runs, |count| count.saturating_add(1)).map(|_| ())
+    }
+
+    /// Takes one owner from each run, and frees the blocks that have none left. The runs are ascending and do not
+    /// overlap.
+    pub fn unshare(
+        &mut self,
+        pages: &Pages,
+        context: &Context,
+        runs: &[(u32, u32)],
+    ) -> Result<(), SpaceError> {
+        let freed = self.change_counts(pages, context, runs, |count| count - 1)?;
+        for run in freed {
+            self.release(run.0, run.1);
+        }
+        Ok(())
+    }
+
+    /// Changes the counts of runs; returns those that come to 0.
+    fn change_counts(
+        &mut self,
+        pages: &Pages,
+        context: &Context,
+        runs: &[(u32, u32)],
+        change: impl Fn(u32) -> u32,
+    ) -> Result<Vec<(u32, u32)>, SpaceError> {
+        let mut freed = Vec::new();
+        // Few runs are changed one by one; many in one splice over all that they span.
+        let step = if runs.len() > 64 { runs.len() } else { 1 };
+        for part in runs.chunks(step.max(1)) {
+            let (Some(first), Some(last)) = (part.first(), part.last()) else { continue };
+            // One block to each side, so that neighbours with the same count are joined.
+            let low = first.0.saturating_sub(1);
+            let high = last.0.saturating_add(last.1).saturating_add(1).min(self.blocks);
+            let old = self.counts(pages, context, low, high - low)?;
+            let new = changed_runs(&old, part, &change, &mut freed);
+            self.splice_counts(pages, context, low, high, new)?;
+        }
+        Ok(freed)
+    }
+
+    fn splice_counts(
+        &mut self,
+        pages: &Pages,
+        context: &Context,
+        low: u32,
+        high: u32,
+        mut new: Vec<Refcount>,
+    ) -> Result<(), SpaceError> {
+        // Records that reach out of the range at either end are replaced whole.
+        let tree = self.tree::<Refcount>(GroupTree::Refcount, context);
+        let (mut from, mut to) = (low, high);
+        if tree.height > 0 {
+            let edges = tree.overlapping(pages, low.into()..high.into());
+            let mut outer = Vec::new();
+            for found in edges {
+                let record = found.map_err(|error| self.broken_refcount(error.block))?.record;
+                let end = u32::try_from(record.end()).unwrap_or(u32::MAX);
+                if record.start.get() < low {
+                    from = record.start.get();
+                    outer.push(Refcount { length: (low - from).into(), ..record });
+                }
+                if end > high {
+                    to = end;
+                    outer.push(Refcount { start: high.into(), length: (end - high).into(), ..record });
+                }
+            }
+            for record in outer {
+                if record.start.get() < low { new.insert(0, record) } else { new.push(record) }
+            }
+        }
+        let mut joined: Vec<Refcount> = Vec::with_capacity(new.len());
+        for record in new {
+            match joined.last_mut().and_then(|last| last.merged(&record).map(|both| (last, both))) {
+                Some((last, both)) => *last = both,
+                None => joined.push(record),
+            }
+        }
+        let root = *self.header.root(GroupTree::Refcount);
+        if joined.is_empty() && root.height.get() == 0 {
+            return Ok(());
+        }
+        let owner = self.number.into();
+        let mut nodes = GroupNodes::new(self, pages, context, GroupTree::Refcount);
+        let mut tree = TreeMut::new(GroupTree::Refcount.kind(), owner, context.generation, root, &mut nodes);
+        let keys = Key::at(from.into())..=Key { start: u64::from(to.max(from + 1)) - 1, ..Key::MAX };
+        tree.splice(keys, &joined)?;
+        let root = tree.root();
+        *self.header.root_mut(GroupTree::Refcount) = root;
+        self.changed = true;
+        Ok(())
+    }
+}
+
+/// The records of `old` runs after `change` to those in `runs`; notes what comes to 0.
+fn changed_runs(
+    old: &[Counted],
+    runs: &[(u32, u32)],
+    change: &impl Fn(u32) -> u32,
+    freed: &mut Vec<(u32, u32)>,
+) -> Vec<Refcount> {
+    let mut new = Vec::new();
+    let mut push = |start: u32, end: u32, count: u32| {
+        if start < end && count >= 2 {
+            new.push(Refcount { start: start.into(), length: (end - start).into(), count: count.into() });
+        }
+    };
+    let mut runs = runs.iter().copied().peekable();
+    for counted in old {
+        let mut at = counted.start;
+        let end = counted.start.saturating_add(counted.length);
+        while at < end {
+            // Runs that ended before.
+            while runs.next_if(|run| run.0.saturating_add(run.1) <= at).is_some() {}
+            match runs.peek().copied() {
+                Some((start, length)) if start < end => {
+                    push(at, start.max(at), counted.count);
+                    at = start.max(at);
+                    let stop = start.saturating_add(length).min(end);
+                    let count = change(counted.count);
+                    push(at, stop, count);
+                    if count == 0 {
+                        match freed.last_mut() {
+                            Some(last) if last.0 + last.1 == at => last.1 += stop - at,
+                            _ => freed.push((at, stop - at)),
+                        }
+                    }
+                    at = stop;
+                }
+                _ => {
+                    push(at, end, counted.count);
+                    at = end;
+                }
+            }
+        }
+    }
+    new
+}

@@ -1,0 +1,153 @@
+//! A set of blocks as maximal runs, found by place and by length.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Blocks of a 2 MiB run.
+const HUGE: u32 = 512;
+
+/// A set of blocks.
+#[derive(Debug, Clone, Default)]
+pub struct Runs {
+    by_start: BTreeMap<u32, u32>,
+    by_length: BTreeSet<(u32, u32)>,
+    blocks: u64,
+}
+
+impl Runs {
+    /// How many blocks there are.
+    pub fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    /// The runs, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.by_start.iter().map(|(start, length)| (*start, *length))
+    }
+
+    /// The length of the run that starts at `start`.
+    pub fn starting_at(&self, start: u32) -> Option<u32> {
+        self.by_start.get(&start).copied()
+    }
+
+    /// The run that holds `block`.
+    pub fn run_with(&self, block: u32) -> Option<(u32, u32)> {
+        let (&start, &length) = self.by_start.range(..=block).next_back()?;
+        (block - start < length).then_some((start, length))
+    }
+
+    /// How many blocks follow from `block` on, it included; `None` when it is not there.
+    pub fn free_at(&self, block: u32) -> Option<u32> {
+        self.run_with(block).map(|(start, length)| start + length - block)
+    }
+
+    fn put(&mut self, start: u32, length: u32) {
+        self.by_start.insert(start, length);
+        self.by_length.insert((length, start));
+        self.blocks += u64::from(length);
+    }
+
+    fn cut(&mut self, start: u32, length: u32) {
+        self.by_start.remove(&start);
+        self.by_length.remove(&(length, start));
+        self.blocks -= u64::from(length);
+    }
+
+    /// Adds a run, none of whose blocks is there.
+    pub fn insert(&mut self, start: u32, length: u32) {
+        let (mut first, mut total) = (start, length);
+        if let Some((before, its_length)) = start.checked_sub(1).and_then(|block| self.run_with(block)) {
+            self.cut(before, its_length);
+            (first, total) = (before, total + its_length);
+        }
+        if let Some(its_length) = self.starting_at(start.saturating_add(length)) {
+            self.cut(start + length, its_length);
+            total += its_length;
+        }
+        self.put(first, total);
+    }
+
+    /// Removes a run, all of whose blocks are there.
+    pub fn remove(&mut self, start: u32, length: u32) {
+        let Some((first, total)) = self.run_with(start) else { return };
+        self.cut(first, total);
+        if first < start {
+            self.put(first, start - first);
+        }
+        let (end, total_end) = (start + length, first + total);
+        if end < total_end {
+            self.put(end, total_end - end);
+        }
+    }
+
+    /// The shortest run of at least `want` blocks, else the longest there is.
+    pub fn best_fit(&self, want: u32) -> Option<(u32, u32)> {
+        let fitting = self.by_length.range((want, 0)..).next();
+        fitting.or_else(|| self.by_length.last()).map(|(length, start)| (*start, *length))
+    }
+
+    /// The start of `want` blocks whose first is `residue` past a multiple of 2 MiB.
+    pub fn find_aligned(&self, want: u32, residue: u32) -> Option<u32> {
+        let fits = |start: u32, length: u32| {
+            let skip = (residue + HUGE - start % HUGE) % HUGE;
+            (length >= skip.saturating_add(want)).then(|| start + skip)
+        };
+        // A run longer by one 2 MiB run always fits; shorter ones may, and are better.
+        let few = self.by_length.range((want, 0)..).take(64);
+        let sure = self.by_length.range((want.saturating_add(HUGE), 0)..).take(1);
+        few.chain(sure).find_map(|(length, start)| fits(*start, *length))
+    }
+
+    /// The lowest start of a unit of `size` blocks, a power of two, at a multiple of it.
+    pub fn find_aligned_unit(&self, size: u32) -> Option<u32> {
+        self.iter().find_map(|(start, length)| {
+            let aligned = start.checked_next_multiple_of(size)?;
+            (aligned - start <= length && length - (aligned - start) >= size).then_some(aligned)
+        })
+    }
+
+    /// Blocks in whole, aligned 2 MiB runs.
+    pub fn huge_blocks(&self) -> u64 {
+        let aligned = |(start, length): (u32, u32)| {
+            let first = u64::from(start).next_multiple_of(HUGE.into());
+            let end = u64::from(start) + u64::from(length);
+            (end - end % u64::from(HUGE)).saturating_sub(first)
+        };
+        self.iter().map(aligned).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_bitmap(ops in proptest::collection::vec((0..200u32, 1..40u32, any::<bool>()), 1..80)) {
+            let (mut runs, mut bits) = (Runs::default(), vec![false; 256]);
+            for (start, length, insert) in ops {
+                let range = start as usize..(start + length) as usize;
+                if bits[range.clone()].iter().all(|bit| *bit != insert) {
+                    if insert { runs.insert(start, length) } else { runs.remove(start, length) }
+                    bits[range].fill(insert);
+                }
+            }
+            let listed: Vec<u32> = runs.iter().flat_map(|(start, length)| start..start + length).collect();
+            let expected: Vec<u32> = (0..256).filter(|block| bits[*block as usize]).collect();
+            prop_assert_eq!(&listed, &expected);
+            prop_assert_eq!(runs.blocks(), expected.len() as u64);
+            let maximal = runs.iter().zip(runs.iter().skip(1)).all(|(a, b)| a.0 + a.1 < b.0);
+            prop_assert!(maximal);
+        }
+    }
+
+    #[test]
+    fn finds_congruent_places() {
+        let mut runs = Runs::default();
+        runs.insert(100, 1000);
+        assert_eq!(runs.find_aligned(512, 0), Some(512));
+        assert_eq!(runs.find_aligned(512, 100), Some(100));
+        assert_eq!(runs.find_aligned(600, 0), None);
+        assert_eq!(runs.find_aligned_unit(16), Some(112));
+    }
+}

@@ -1,0 +1,199 @@
+//! The trees of a group follow what is in memory: once for each commit, in order.
+
+use super::{Context, Group, SpaceError};
+use crate::edit::{Nodes, TreeMut};
+use crate::pages::Pages;
+use paxfs_format::blocks::Blocks;
+use paxfs_format::chunk;
+use paxfs_format::free::Free;
+use paxfs_format::group::GroupTree;
+use paxfs_format::header::{Expected, Header};
+use paxfs_format::node::Node;
+use paxfs_format::record::{Key, Record};
+use paxfs_format::rmap::Rmap;
+use paxfs_format::tree::Tree;
+use paxfs_format::units::{Bits64, Reserved};
+use zerocopy::FromBytes;
+
+/// Nodes of one of a group's trees, or of an inode's trees that lie in the group.
+pub(crate) struct GroupNodes<'g> {
+    group: &'g mut Group,
+    pages: &'g Pages,
+    context: &'g Context,
+    tree: &'static str,
+}
+
+impl<'g> GroupNodes<'g> {
+    pub(crate) fn new(group: &'g mut Group, pages: &'g Pages, context: &'g Context, tree: GroupTree) -> Self {
+        GroupNodes { group, pages, context, tree: tree.name() }
+    }
+}
+
+impl Nodes for GroupNodes<'_> {
+    type Error = SpaceError;
+
+    fn node(&self, block: u64, header: &Header) -> Result<&Node, SpaceError> {
+        verified_node(self.pages, block, header).ok_or_else(|| self.broken(block))
+    }
+
+    #[allow(unsafe_code)]
+    fn node_mut(&mut self, block: u64) -> Result<&mut Node, SpaceError> {
+        // SAFETY: `group` is borrowed alone, and with it all nodes of its trees.
+        let bytes = unsafe { self.pages.page_mut(block) };
+        Node::mut_from_bytes(bytes).map_err(|_| SpaceError::Full)
+    }
+
+    fn reserve(&mut self, blocks: u32) -> Result<(), SpaceError> {
+        while self.group.clusters.free_blocks() < blocks {
+            self.group.add_cluster(self.context)?;
+        }
+        Ok(())
+    }
+
+    fn allocate(&mut self) -> Result<u64, SpaceError> {
+        let block = self.group.allocate_metadata(1, self.context)?;
+        self.group.new_page(self.pages, self.context, block);
+        Ok(self.context.geometry.volume_block(self.group.number, block))
+    }
+
+    fn free(&mut self, block: u64) -> Result<(), SpaceError> {
+        match self.context.geometry.locate(block) {
+            Some(place) if place.group == self.group.number => {
+                self.group.free_metadata(place.block);
+                self.pages.forget(block);
+                Ok(())
+            }
+            _ => Err(self.broken(block)),
+        }
+    }
+
+    fn broken(&self, block: u64) -> SpaceError {
+        SpaceError::Broken { group: self.group.number, tree: self.tree, block }
+    }
+}
+
+/// A node whose checksum fitted when it was read and that says of itself what it must.
+pub(crate) fn verified_node<'p>(pages: &'p Pages, block: u64, header: &Header) -> Option<&'p Node> {
+    let expected = Expected { kind: header.kind, place: block, owner: header.owner.get() };
+    let bytes = pages.block(block).ok()?;
+    let node = Node::of(bytes).filter(|_| pages.verified(block))?;
+    let fits = expected.check(&node.header).is_ok() && node.header.level == header.level;
+    fits.then_some(node)
+}
+
+impl Group {
+    /// Brings the group's trees and header to what is in memory. Afterwards all of the transaction is in pages and in
+    /// `header`.
+    pub fn settle(&mut self, pages: &Pages, context: &Context) -> Result<(), SpaceError> {
+        // Each round may take nodes for its trees, and so change clusters, and rarely free space and reverse map again.
+        loop {
+            let rmap = core::mem::take(&mut self.rmap_log);
+            let free = core::mem::take(&mut self.free_log);
+            if rmap.is_empty() && free.is_empty() {
+                break;
+            }
+            let rmap: Vec<(Key, Option<Rmap>)> = rmap.into_iter().collect();
+            if context.rmap {
+                self.follow(GroupTree::Rmap, pages, context, &rmap)?;
+            }
+            let record = |start: u32| {
+                self.free.starting_at(start).map(|length| Free { start: start.into(), length: length.into() })
+            };
+            let free: Vec<(Key, Option<Free>)> =
+                free.into_iter().map(|start| (Key::at(start.into()), record(start))).collect();
+            self.follow(GroupTree::Free, pages, context, &free)?;
+        }
+        let record = |start: u32, chunk: &super::Chunk| chunk::Chunk {
+            start: start.into(),
+            reserved: Reserved::ZERO,
+            used: Bits64::new(chunk.used),
+            orphans: Bits64::new(chunk.orphans),
+        };
+        let chunks = self.chunks.iter_mut().filter_map(|(&start, chunk)| {
+            let record = core::mem::take(&mut chunk.changed).then(|| record(start, chunk))?;
+            Some((record.key(), Some(record)))
+        });
+        let chunks: Vec<(Key, Option<chunk::Chunk>)> = chunks.collect();
+        self.follow(GroupTree::Inodes, pages, context, &chunks)?;
+        loop {
+            let clusters = self.clusters.take_changed();
+            let settled = clusters.is_empty() && self.rmap_log.is_empty() && self.free_log.is_empty();
+            if settled {
+                break;
+            }
+            let clusters: Vec<_> = clusters.into_iter().map(|record| (record.key(), Some(record))).collect();
+            self.follow(GroupTree::Clusters, pages, context, &clusters)?;
+            if !self.rmap_log.is_empty() || !self.free_log.is_empty() {
+                // A new cluster was needed for the cluster tree itself.
+                return self.settle(pages, context);
+            }
+        }
+        self.header.free_blocks = self.free.blocks().into();
+        self.header.cluster_free = u64::from(self.clusters.free_blocks()).into();
+        Ok(())
+    }
+
+    /// Makes one tree hold each record of `log`, or none with its key. `log` is ascending.
+    fn follow<R: Record>(
+        &mut self,
+        which: GroupTree,
+        pages: &Pages,
+        context: &Context,
+        log: &[(Key, Option<R>)],
+    ) -> Result<(), SpaceError> {
+        let (Some(first), Some(last)) = (log.first(), log.last()) else { return Ok(()) };
+        let root = *self.header.root(which);
+        let tree: Tree<R> = self.tree(which, context);
+        // Many at once are merged with what is there and go in as one splice.
+        let merged = if log.len() > 512 && u64::try_from(log.len()).unwrap_or(0) * 4 > root.records.get() {
+            Some(self.merge(&tree, which, pages, log)?)
+        } else {
+            None
+        };
+        let owner = self.number.into();
+        let mut nodes = GroupNodes::new(self, pages, context, which);
+        let mut tree = TreeMut::new(which.kind(), owner, context.generation, root, &mut nodes);
+        match merged {
+            Some(records) => tree.splice(first.0..=last.0, &records)?,
+            None => {
+                for (key, record) in log {
+                    match record {
+                        Some(record) => tree.splice(*key..=*key, core::slice::from_ref(record))?,
+                        None => tree.remove(*key)?,
+                    }
+                }
+            }
+        }
+        *self.header.root_mut(which) = tree.root();
+        Ok(())
+    }
+
+    fn merge<R: Record>(
+        &self,
+        tree: &Tree<R>,
+        which: GroupTree,
+        pages: &Pages,
+        log: &[(Key, Option<R>)],
+    ) -> Result<Vec<R>, SpaceError> {
+        let (Some(first), Some(last)) = (log.first(), log.last()) else { return Ok(Vec::new()) };
+        let mut log = log.iter().peekable();
+        let mut records = Vec::new();
+        for found in tree.range(pages, first.0) {
+            let broken = |block| SpaceError::Broken { group: self.number, tree: which.name(), block };
+            let record = found.map_err(|error| broken(error.block))?.record;
+            let key = record.key();
+            if key > last.0 {
+                break;
+            }
+            while let Some((_, new)) = log.next_if(|(new, _)| *new < key) {
+                records.extend(new);
+            }
+            match log.next_if(|(new, _)| *new == key) {
+                Some((_, new)) => records.extend(new),
+                None => records.push(record),
+            }
+        }
+        records.extend(log.filter_map(|(_, new)| *new));
+        Ok(records)
+    }
+}

@@ -1,0 +1,55 @@
+#![allow(dead_code)] // Each test uses a part.
+//! A volume on memory that outlives its engine.
+
+use paxfs_format::device::Device;
+use paxfs_format::geometry::Geometry;
+use paxfs_format::time::Timestamp;
+use paxfs_format::units::Uuid;
+use paxfs_mkfs::builder::Builder;
+use paxfs_mkfs::options::{Features, Options};
+use paxfs_runtime::engine::{self, Engine};
+use paxfs_runtime::medium::{Granularity, Medium, Recorder};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An empty volume as bytes.
+pub fn volume(bytes: usize) -> Vec<u8> {
+    let mut device = Device::memory(vec![0; bytes]);
+    let geometry = Geometry::choose(device.len(), None, false).unwrap();
+    let options =
+        Options::new(geometry, Features::default(), Uuid([9; 16]), Timestamp::new(1_800_000_000, 0));
+    let mut builder = Builder::new(&mut device, options, true).unwrap();
+    let root = paxfs_mkfs::run::empty(&mut builder).unwrap();
+    builder.finish(root).unwrap();
+    device.bytes(0, bytes).unwrap().to_vec()
+}
+
+/// A medium that a test keeps.
+pub struct Disk {
+    pub medium: Arc<Recorder>,
+}
+
+impl Disk {
+    pub fn new(bytes: usize) -> Self {
+        Disk { medium: Arc::new(Recorder::forgetful(volume(bytes), Granularity::CacheLine)) }
+    }
+
+    pub fn open(&self) -> Engine {
+        let medium: Arc<dyn Medium> = self.medium.clone();
+        Engine::on_medium(medium, engine::Options { interval: Duration::ZERO }).unwrap()
+    }
+}
+
+/// A check that finds nothing.
+pub fn check(disk: &Disk) {
+    check_bytes(disk.medium.now());
+}
+
+/// A check that finds nothing.
+pub fn check_bytes(bytes: Vec<u8>) {
+    let device = Device::memory(bytes);
+    let mut findings = Vec::new();
+    let options = paxfs_fsck::Options { threads: std::num::NonZeroUsize::new(1), ..Default::default() };
+    paxfs_fsck::check(&device, &options, &mut |finding| findings.push(finding)).unwrap();
+    assert!(findings.is_empty(), "{findings:#?}");
+}

@@ -1,0 +1,561 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation
+)]
+//! Crash states: what the medium may hold after a power failure at any instant, recovered and held against what was done.
+//!
+//! The recorder lists every store, flush and fence of a run. At each fence, and at the end, the stores that need not be
+//! on the medium yet are taken apart into its units (cache lines; or 512-byte sectors of a file behind the page cache),
+//! each at any of its versions in the order of its stores. Images: none, all, each unit alone, all but each, pairs, random.
+//! Each is recovered by the engine, some again with a crash inside the recovery. Then: the tree is what it was after some
+//! operation that is not before the last sync; bytes written in place are old or new; a check finds nothing; and the
+//! volume takes writes.
+//!
+//! `PAXFS_CRASH=full cargo test --release -p paxfs-runtime --test crash -- --nocapture` tries all sequences of two
+//! operations and far more images of each.
+
+mod common;
+
+use common::{check_bytes, volume};
+use fastrand::Rng;
+use paxfs_runtime::engine::{Engine, Options};
+use paxfs_runtime::error::Error;
+use paxfs_runtime::file::{Open, Size};
+use paxfs_runtime::medium::{Event, Granularity, Medium, Point, Recorded, Recorder};
+use paxfs_runtime::namespace::{New, Rename};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::thread::ThreadId;
+use std::time::Duration;
+
+const BLOCK: u64 = 4096;
+const VOLUME: usize = 4 << 20;
+
+/// The alphabet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Op {
+    Create,
+    MakeDirectory,
+    Link,
+    RenameNew,
+    RenameOver,
+    RenameExchange,
+    RenameInto,
+    Unlink,
+    WriteNew,
+    Overwrite,
+    OverwriteShared,
+    Append,
+    TruncateDown,
+    TruncateUp,
+    Punch,
+    Zero,
+    Allocate,
+    Clone,
+    Dedupe,
+    Symlink,
+    Sync,
+}
+
+const ALPHABET: [Op; 21] = [
+    Op::Create,
+    Op::MakeDirectory,
+    Op::Link,
+    Op::RenameNew,
+    Op::RenameOver,
+    Op::RenameExchange,
+    Op::RenameInto,
+    Op::Unlink,
+    Op::WriteNew,
+    Op::Overwrite,
+    Op::OverwriteShared,
+    Op::Append,
+    Op::TruncateDown,
+    Op::TruncateUp,
+    Op::Punch,
+    Op::Zero,
+    Op::Allocate,
+    Op::Clone,
+    Op::Dedupe,
+    Op::Symlink,
+    Op::Sync,
+];
+
+/// What can be seen of a volume: by path, the inode and what it holds.
+type Seen = BTreeMap<Vec<u8>, (u64, Option<Vec<u8>>)>;
+
+fn see(engine: &Engine) -> Seen {
+    let mut seen = Seen::new();
+    let mut todo = vec![(engine.root(), Vec::new())];
+    while let Some((inode, path)) = todo.pop() {
+        for name in engine.read_directory(inode, 0, 1000).unwrap() {
+            let path = [path.as_slice(), b"/", name.name.as_slice()].concat();
+            let contents = match name.kind {
+                paxfs_format::inode::FileType::Regular => {
+                    let file = engine.open_file(name.inode, Open::READ).unwrap();
+                    let mut bytes = vec![0; file.size() as usize];
+                    file.read_at(0, &mut bytes).unwrap();
+                    Some(bytes)
+                }
+                paxfs_format::inode::FileType::Symlink => Some(engine.read_link(name.inode).unwrap()),
+                _ => {
+                    todo.push((name.inode, path.clone()));
+                    None
+                }
+            };
+            seen.insert(path, (name.inode, contents));
+        }
+    }
+    seen
+}
+
+/// What every run begins with: files a (5 blocks), b (3 blocks, shared with c), c, empty, d/e; synced.
+fn prepare(engine: &Engine) {
+    let (root, new) = (engine.root(), New::default());
+    let make = |name: &[u8], fill: u8, blocks: u64| {
+        let file = engine.open_file(engine.create(root, name, &new).unwrap(), Open::WRITE).unwrap();
+        file.write_at(0, &vec![fill; (blocks * BLOCK) as usize]).unwrap();
+        file
+    };
+    make(b"a", 0xa0, 5);
+    let b = make(b"b", 0xb0, 3);
+    let c = make(b"c", 0xc0, 1);
+    c.clone_range(0, &b, 0, 0).unwrap();
+    let d = engine.make_directory(root, b"d", &new).unwrap();
+    engine.create(d, b"e", &new).unwrap();
+    engine.create(root, b"empty", &new).unwrap();
+    engine.sync().unwrap();
+}
+
+fn run(engine: &Engine, op: Op, step: u64) -> Result<(), Error> {
+    let (root, new) = (engine.root(), New::default());
+    let open = |name: &[u8]| engine.open_file(engine.lookup(root, name)?, Open::WRITE);
+    let fresh = |kind: &str| format!("{kind}{step}").into_bytes();
+    let fill = 0x10 + step as u8;
+    match op {
+        Op::Create => engine.create(root, &fresh("new"), &new).map(drop),
+        Op::MakeDirectory => engine.make_directory(root, &fresh("dir"), &new).map(drop),
+        Op::Link => engine.link(engine.lookup(root, b"a")?, root, &fresh("link")),
+        Op::RenameNew => engine.rename(root, b"a", root, &fresh("moved"), Rename::NoReplace),
+        Op::RenameOver => engine.rename(root, b"a", root, b"b", Rename::Replace),
+        Op::RenameExchange => engine.rename(root, b"a", root, b"d", Rename::Exchange),
+        Op::RenameInto => engine.rename(root, b"b", engine.lookup(root, b"d")?, b"inside", Rename::Replace),
+        Op::Unlink => engine.unlink(root, b"b"),
+        Op::WriteNew => open(b"empty")?.write_at(100, &vec![fill; 6000]),
+        Op::Overwrite => open(b"a")?.write_at(BLOCK + 7, &vec![fill; 5000]),
+        Op::OverwriteShared => open(b"c")?.write_at(BLOCK / 2, &vec![fill; 5000]),
+        Op::Append => open(b"a")?.append(&vec![fill; 3000]).map(drop),
+        Op::TruncateDown => open(b"a")?.truncate(BLOCK + 100),
+        Op::TruncateUp => open(b"b")?.truncate(9 * BLOCK + 1),
+        Op::Punch => open(b"a")?.punch_hole(BLOCK..3 * BLOCK),
+        Op::Zero => open(b"b")?.zero_range(0..2 * BLOCK, Size::Grows),
+        Op::Allocate => open(b"c")?.allocate(6 * BLOCK..8 * BLOCK, Size::Grows),
+        Op::Clone => open(b"a")?.clone_range(BLOCK, &open(b"b")?, 0, 2 * BLOCK),
+        Op::Dedupe => open(b"c")?.dedupe_range(0, &open(b"b")?, 0, BLOCK).map(drop),
+        Op::Symlink => engine.symlink(root, &fresh("symlink"), &[b'x'; 4000], &new).map(drop),
+        Op::Sync => engine.sync(),
+    }
+}
+
+/// One run: what was stored, and what could be seen after each operation.
+struct Run {
+    start: Vec<u8>,
+    events: Vec<Recorded>,
+    states: Vec<Seen>,
+    /// For each state, whether a sync had ended there.
+    synced: Vec<bool>,
+}
+
+fn record(start: &[u8], ops: &[Op], granularity: Granularity, omitted: Option<Point>) -> Run {
+    let recorder = Arc::new(match omitted {
+        Some(point) => Recorder::without(start.to_vec(), granularity, point),
+        None => Recorder::new(start.to_vec(), granularity),
+    });
+    let medium: Arc<dyn Medium> = recorder.clone();
+    let engine = Engine::on_medium(medium, Options { interval: Duration::ZERO }).unwrap();
+    let mut states = vec![see(&engine)];
+    let mut synced = vec![true];
+    recorder.mark(0);
+    for (step, op) in (1..).zip(ops) {
+        // A failed operation is one that changed nothing; sequences that make no sense are runs of their own.
+        let _ = run(&engine, *op, step);
+        states.push(see(&engine));
+        synced.push(*op == Op::Sync);
+        recorder.mark(step);
+    }
+    // A last commit by another thread: what each wrote must have been drained.
+    std::thread::scope(|scope| {
+        scope.spawn(|| engine.sync().unwrap());
+    });
+    states.push(see(&engine));
+    synced.push(true);
+    recorder.mark(ops.len() as u64 + 1);
+    engine.close().unwrap();
+    Run { start: start.to_vec(), events: recorder.events(), states, synced }
+}
+
+/// A store that need not have reached the medium.
+#[derive(Clone)]
+struct Pending {
+    bytes: Vec<u8>,
+    flushed: Option<ThreadId>,
+    drained: bool,
+}
+
+/// The medium as the crash model has it: what is there for sure, and for each unit the stores that may be.
+struct Crash {
+    unit: usize,
+    durable: Vec<u8>,
+    pending: BTreeMap<usize, Vec<Pending>>,
+}
+
+impl Crash {
+    fn new(start: &[u8], granularity: Granularity) -> Self {
+        let unit = if granularity == Granularity::CacheLine { 64 } else { 512 };
+        Crash { unit, durable: start.to_vec(), pending: BTreeMap::new() }
+    }
+
+    fn latest(&self, unit: usize) -> Vec<u8> {
+        match self.pending.get(&unit).and_then(|versions| versions.last()) {
+            Some(pending) => pending.bytes.clone(),
+            None => self.durable[unit * self.unit..(unit + 1) * self.unit].to_vec(),
+        }
+    }
+
+    fn store(&mut self, offset: u64, bytes: &[u8], flushed: Option<ThreadId>) {
+        let mut at = offset as usize;
+        let end = at + bytes.len();
+        while at < end {
+            let unit = at / self.unit;
+            let stop = ((unit + 1) * self.unit).min(end);
+            let mut new = self.latest(unit);
+            let inside = at % self.unit;
+            new[inside..inside + (stop - at)]
+                .copy_from_slice(&bytes[at - offset as usize..stop - offset as usize]);
+            self.pending.entry(unit).or_default().push(Pending { bytes: new, flushed, drained: false });
+            at = stop;
+        }
+    }
+
+    fn apply(&mut self, recorded: &Recorded) {
+        let thread = recorded.thread;
+        match &recorded.event {
+            Event::Store { offset, bytes } => self.store(*offset, bytes, None),
+            Event::StoreNt { offset, bytes } => self.store(*offset, bytes, Some(thread)),
+            Event::Flush(range) => {
+                let units = range.start as usize / self.unit..(range.end as usize).div_ceil(self.unit);
+                for (_, versions) in self.pending.range_mut(units) {
+                    versions.iter_mut().for_each(|version| version.flushed = Some(thread));
+                }
+            }
+            Event::Drain => {
+                for version in self.pending.values_mut().flatten() {
+                    version.drained |= version.flushed == Some(thread);
+                }
+            }
+            Event::Fence => {
+                let by_line = self.unit == 64;
+                for (unit, versions) in &mut self.pending {
+                    let sure = versions.iter().rposition(|version| {
+                        // Behind the page cache the system call writes what anyone noted.
+                        version.flushed.is_some_and(|by| !by_line || by == thread || version.drained)
+                    });
+                    if let Some(sure) = sure {
+                        self.durable[unit * self.unit..(unit + 1) * self.unit]
+                            .copy_from_slice(&versions[sure].bytes);
+                        versions.drain(..=sure);
+                    }
+                }
+                self.pending.retain(|_, versions| !versions.is_empty());
+            }
+            Event::Mark(_) => {}
+        }
+    }
+
+    /// The image in which each pending unit has so many of its stores.
+    fn image(&self, reached: impl Fn(usize, usize) -> usize) -> Vec<u8> {
+        let mut image = self.durable.clone();
+        for (index, (unit, versions)) in self.pending.iter().enumerate() {
+            if let Some(version) = reached(index, versions.len()).checked_sub(1) {
+                image[unit * self.unit..(unit + 1) * self.unit].copy_from_slice(&versions[version].bytes);
+            }
+        }
+        image
+    }
+
+    fn images(&self, rng: &mut Rng, most: usize) -> Vec<Vec<u8>> {
+        let units = self.pending.len();
+        let mut images = vec![self.image(|_, _| 0), self.image(|_, all| all)];
+        let pick = |rng: &mut Rng| rng.usize(..units.max(1));
+        for one in 0..units.min(most) {
+            let one = if units <= most { one } else { pick(rng) };
+            images.push(self.image(|index, all| if index == one { all } else { 0 }));
+            images.push(self.image(|index, all| if index == one { 0 } else { all }));
+            images.push(self.image(|index, all| if index == one { all.min(1) } else { all }));
+        }
+        for _ in 0..(most / 2).min(units * units) {
+            let (one, other) = (pick(rng), pick(rng));
+            images.push(self.image(|index, all| if index == one || index == other { all } else { 0 }));
+        }
+        for _ in 0..most.min(units * 4) {
+            let bits: Vec<u64> = (0..units).map(|_| rng.u64(..)).collect();
+            images.push(self.image(|index, all| (bits[index] as usize) % (all + 1)));
+        }
+        images
+    }
+}
+
+/// Totals over all runs.
+#[derive(Default)]
+struct Totals {
+    runs: u64,
+    operations: u64,
+    tried: u64,
+    distinct: HashSet<u64>,
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Whether what a recovered volume shows is a state between `first` and `last`: all of one, but for bytes of files, which
+/// may be of any between, because a write in place is no transaction.
+fn is_between(seen: &Seen, states: &[Seen], first: usize, last: usize) -> bool {
+    (first..=last).any(|index| {
+        let state = &states[index];
+        state.keys().eq(seen.keys())
+            && state.iter().zip(seen.values()).all(|((_, (inode, contents)), (seen_inode, seen_contents))| {
+                let (Some(contents), Some(seen_contents)) = (contents, seen_contents) else {
+                    return inode == seen_inode && contents.is_none() == seen_contents.is_none();
+                };
+                let byte_fits = |at: usize| {
+                    states[first..=last].iter().any(|state| {
+                        let same = state.values().find(|(other, _)| other == inode);
+                        same.and_then(|(_, contents)| contents.as_ref()?.get(at)) == seen_contents.get(at)
+                    })
+                };
+                inode == seen_inode
+                    && contents.len() == seen_contents.len()
+                    && (contents == seen_contents || (0..contents.len()).all(byte_fits))
+            })
+    })
+}
+
+fn open(image: &[u8], granularity: Granularity, recording: bool) -> Result<(Engine, Arc<Recorder>), Error> {
+    let recorder = Arc::new(match recording {
+        true => Recorder::new(image.to_vec(), granularity),
+        false => Recorder::forgetful(image.to_vec(), granularity),
+    });
+    let medium: Arc<dyn Medium> = recorder.clone();
+    Engine::on_medium(medium, Options { interval: Duration::ZERO }).map(|engine| (engine, recorder))
+}
+
+/// What is wrong with a recovered image, if anything is.
+fn recovered(
+    image: &[u8],
+    granularity: Granularity,
+    run: &Run,
+    first: usize,
+    last: usize,
+) -> Result<(), String> {
+    let (engine, recorder) = open(image, granularity, false).map_err(|error| format!("recovery: {error}"))?;
+    let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| see(&engine)));
+    let seen = seen.map_err(|_| "the tree cannot be read".to_owned())?;
+    if !is_between(&seen, &run.states, first, last) {
+        let names: Vec<String> = seen.keys().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
+        return Err(format!("no state from {first} to {last} is like what is there: {names:?}"));
+    }
+    let file = engine
+        .create(engine.root(), b"after", &New::default())
+        .and_then(|inode| engine.open_file(inode, Open::WRITE));
+    let written = file.and_then(|file| file.write_at(0, &[1; 9000]));
+    written.map_err(|error| format!("the volume takes no writes: {error}"))?;
+    engine.close().map_err(|error| format!("close: {error}"))?;
+    let now = recorder.now();
+    std::panic::catch_unwind(|| check_bytes(now)).map_err(|_| "the check finds damage".to_owned())
+}
+
+/// Tries the crash states of a run; the first that is wrong.
+fn try_run(run: &Run, granularity: Granularity, most: usize, totals: &mut Totals) -> Result<(), String> {
+    let mut rng = Rng::with_seed(1);
+    let mut crash = Crash::new(&run.start, granularity);
+    let (mut state, mut synced) = (0, 0);
+    totals.runs += 1;
+    totals.operations += run.states.len() as u64 - 2;
+    for (number, recorded) in run.events.iter().enumerate() {
+        if let Event::Mark(mark) = recorded.event {
+            state = mark as usize;
+            if run.synced[state] {
+                synced = state;
+            }
+        }
+        if recorded.event == Event::Fence || number + 1 == run.events.len() {
+            let last = (state + 1).min(run.states.len() - 1);
+            for (which, image) in crash.images(&mut rng, most).iter().enumerate() {
+                totals.tried += 1;
+                if !totals.distinct.insert(hash(image) ^ (state as u64) << 48) {
+                    continue;
+                }
+                let place = |error: String| {
+                    format!("event {number}, image {which}, after operation {state}: {error}")
+                };
+                recovered(image, granularity, run, synced, last).map_err(place)?;
+                if which % 16 == 3 {
+                    again(image, granularity, run, synced, last, totals).map_err(place)?;
+                }
+            }
+        }
+        crash.apply(recorded);
+    }
+    Ok(())
+}
+
+/// Crashes inside the recovery of an image, too.
+fn again(
+    image: &[u8],
+    granularity: Granularity,
+    run: &Run,
+    first: usize,
+    last: usize,
+    totals: &mut Totals,
+) -> Result<(), String> {
+    let (engine, recorder) = open(image, granularity, true).map_err(|error| format!("recovery: {error}"))?;
+    let events = recorder.events();
+    drop(engine);
+    let mut rng = Rng::with_seed(1);
+    let mut crash = Crash::new(image, granularity);
+    for recorded in &events {
+        if recorded.event == Event::Fence {
+            for image in crash.images(&mut rng, 2) {
+                totals.tried += 1;
+                if totals.distinct.insert(hash(&image)) {
+                    recovered(&image, granularity, run, first, last)
+                        .map_err(|error| format!("in recovery: {error}"))?;
+                }
+            }
+        }
+        crash.apply(recorded);
+    }
+    Ok(())
+}
+
+fn prepared() -> Vec<u8> {
+    let recorder = Arc::new(Recorder::forgetful(volume(VOLUME), Granularity::CacheLine));
+    let medium: Arc<dyn Medium> = recorder.clone();
+    let engine = Engine::on_medium(medium, Options { interval: Duration::ZERO }).unwrap();
+    prepare(&engine);
+    engine.close().unwrap();
+    recorder.now()
+}
+
+fn is_full() -> bool {
+    std::env::var_os("PAXFS_CRASH").is_some_and(|value| value == "full")
+}
+
+fn report(what: &str, totals: &Totals) {
+    println!(
+        "{what}: {} runs, {} operations, {} crash states tried, {} distinct, all recovered",
+        totals.runs,
+        totals.operations,
+        totals.tried,
+        totals.distinct.len()
+    );
+}
+
+fn sequences(granularity: Granularity, most: usize) -> Totals {
+    let start = prepared();
+    let mut totals = Totals::default();
+    let mut number = 0;
+    for one in ALPHABET {
+        let singles = std::iter::once(vec![one]);
+        for ops in singles.chain(ALPHABET.map(|other| vec![one, other])) {
+            number += 1;
+            // All of one operation, and some of two.
+            if !is_full() && ops.len() == 2 && number % 43 != 0 {
+                continue;
+            }
+            let run = record(&start, &ops, granularity, None);
+            try_run(&run, granularity, most, &mut totals).unwrap_or_else(|error| panic!("{ops:?}: {error}"));
+        }
+    }
+    totals
+}
+
+#[test]
+fn every_crash_state_on_cache_lines_is_recovered() {
+    let totals = sequences(Granularity::CacheLine, if is_full() { 60 } else { 3 });
+    report("cache lines", &totals);
+}
+
+#[test]
+fn every_crash_state_on_pages_is_recovered() {
+    let totals = sequences(Granularity::Page, if is_full() { 60 } else { 3 });
+    report("pages", &totals);
+}
+
+/// Each point where the engine makes stores last or orders them is taken out in turn: somebody must notice.
+#[test]
+fn every_ordering_point_is_needed() {
+    let start = prepared();
+    let runs: [&[Op]; 4] = [
+        &[Op::WriteNew, Op::Sync, Op::OverwriteShared, Op::Create, Op::Sync],
+        &[Op::Unlink, Op::Sync, Op::WriteNew, Op::Sync],
+        &[Op::Append, Op::Clone, Op::Sync],
+        &[Op::Sync, Op::RenameOver, Op::Sync],
+    ];
+    for point in Point::ALL {
+        let killed = [Granularity::CacheLine, Granularity::Page].iter().any(|granularity| {
+            runs.iter().any(|ops| {
+                let run = record(&start, ops, *granularity, Some(point));
+                let mut totals = Totals::default();
+                try_run(&run, *granularity, 12, &mut totals).is_err()
+                    || recovery_without(&start, ops, *granularity, point)
+            })
+        });
+        println!("without {point:?}: {}", if killed { "noticed" } else { "NOT NOTICED" });
+        assert!(killed, "nobody noticed that {point:?} was missing");
+    }
+}
+
+/// Whether a recovery that lacks a point loses something in a second crash.
+fn recovery_without(start: &[u8], ops: &[Op], granularity: Granularity, point: Point) -> bool {
+    if !matches!(point, Point::Recovered | Point::Mended | Point::Opened) {
+        return false;
+    }
+    let run = record(start, ops, granularity, None);
+    let mut crash = Crash::new(&run.start, granularity);
+    let (mut state, mut synced) = (0, 0);
+    for recorded in &run.events {
+        crash.apply(recorded);
+        if let Event::Mark(mark) = recorded.event {
+            state = mark as usize;
+            synced = if run.synced[state] { state } else { synced };
+        }
+        if recorded.event != Event::Fence {
+            continue;
+        }
+        // Here homes of a committed transaction are not on the medium.
+        let image = crash.image(|_, _| 0);
+        let recorder = Arc::new(Recorder::without(image.clone(), granularity, point));
+        let medium: Arc<dyn Medium> = recorder.clone();
+        let Ok(engine) = Engine::on_medium(medium, Options { interval: Duration::ZERO }) else { return true };
+        let last = (state + 1).min(run.states.len() - 1);
+        let mut second = Crash::new(&image, granularity);
+        for recorded in recorder.events() {
+            second.apply(&recorded);
+        }
+        drop(engine);
+        let mut rng = Rng::with_seed(1);
+        let lost = |image: &Vec<u8>| recovered(image, granularity, &run, synced, last).is_err();
+        if second.images(&mut rng, 40).iter().any(lost) {
+            return true;
+        }
+    }
+    false
+}
