@@ -1,6 +1,11 @@
 //! `journal`: what is in the slots, and what a replay would do.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests say what they expect by failing")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests say what they expect by failing"
+)]
 
 mod common;
 

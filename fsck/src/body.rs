@@ -11,7 +11,9 @@ use crate::observe::{EntryPlace, Link, Observer};
 use crate::problem::Problem;
 use crate::trees::TreeName;
 use crate::values::value;
-use paxfs_format::entry::{AttributeEntry, AttributeKind, DirectoryEntry, Entry, Head, MAX_NAME, entries, entry_size};
+use paxfs_format::entry::{
+    AttributeEntry, AttributeKind, DirectoryEntry, Entry, Head, MAX_NAME, entries, entry_size,
+};
 use paxfs_format::hash::{DISAMBIGUATOR, NameHash};
 use paxfs_format::names::{Parent, printable};
 use paxfs_format::units::Reserved;
@@ -54,6 +56,8 @@ pub(crate) trait Kind: Sized {
     type Head: Head;
     /// The fork in paths.
     const FORK: &'static str;
+    /// Whether something follows the names.
+    const HAS_VALUES: bool;
     /// The index of the fork.
     fn tree(inode: u64) -> TreeName;
     /// Whether the entry is one at all, and not one that waits for reuse.
@@ -113,6 +117,7 @@ fn reserved_fault(inode: u64, reserved: Reserved<2>) -> Option<Local> {
 impl Kind for Directory {
     type Head = DirectoryEntry;
     const FORK: &'static str = "directory";
+    const HAS_VALUES: bool = false;
 
     fn tree(inode: u64) -> TreeName {
         TreeName::Directory(inode)
@@ -171,6 +176,7 @@ impl Kind for Directory {
 impl Kind for Attributes {
     type Head = AttributeEntry;
     const FORK: &'static str = "attributes";
+    const HAS_VALUES: bool = true;
 
     fn tree(inode: u64) -> TreeName {
         TreeName::Attributes(inode)
@@ -237,7 +243,10 @@ impl Kind for Attributes {
             // That has been told of the inode.
             let doubtful = doubtful || generation == 0;
             let (parent, name) = (parent.directory, parent.name);
-            observer.pointer(env.check.key, &Link { parent, child: number, generation, kind, name, place, doubtful });
+            observer.pointer(
+                env.check.key,
+                &Link { parent, child: number, generation, kind, name, place, doubtful },
+            );
         } else if entry.head.kind == AttributeKind::BLOCKS && !doubtful {
             let at = place.path(number, Self::FORK);
             let length = entry.head.value_length.get().into();
@@ -297,9 +306,10 @@ pub(crate) fn scan<'c, K: Kind, O: Observer>(
             let fault = "its padding is not zero".to_owned();
             let problem = Problem::EntryReserved { inode: number, fault };
             // The length of a value may be what is wrong.
-            local = Some(Local { problem, field: "", doubtful: !entry.value.is_empty(), length: true });
+            local = Some(Local { problem, field: "", doubtful: K::HAS_VALUES, length: true });
         }
-        let (doubtful, length) = local.as_ref().map_or((false, false), |local| (local.doubtful, local.length));
+        let (doubtful, length) =
+            local.as_ref().map_or((false, false), |local| (local.doubtful, local.length));
         if let Some(local) = local {
             let at = format!("{}{}", place.path(number, K::FORK), local.field);
             scan.env.findings.push(Finding::new(at, local.problem).of_file(number));
@@ -312,7 +322,10 @@ pub(crate) fn scan<'c, K: Kind, O: Observer>(
                 K::doubtful(&scan.env, number, &mut totals);
             } else {
                 let cookie = entry.head.cookie();
-                ascending &= scan.seen.last().is_none_or(|last| last.cookie & !DISAMBIGUATOR < cookie & !DISAMBIGUATOR);
+                ascending &= scan
+                    .seen
+                    .last()
+                    .is_none_or(|last| last.cookie & !DISAMBIGUATOR < cookie & !DISAMBIGUATOR);
                 scan.seen.push(Seen { cookie, index: place.index, name: entry.name, also: K::also(&entry) });
             }
         }
@@ -358,7 +371,9 @@ fn right_name<'c, K: Kind>(hash: &NameHash, rest: &'c [u8], entry: &Entry<'_, K:
 /// Whether bytes are entries from end to end, none of them wrong by itself.
 pub(crate) fn is_sound<K: Kind>(inode: u64, hash: &NameHash, bytes: &[u8]) -> bool {
     entries::<K::Head>(bytes).all(|entry| {
-        entry.is_ok_and(|entry| if K::is_live(&entry) { K::fault(inode, hash, &entry).is_none() } else { true })
+        entry.is_ok_and(
+            |entry| if K::is_live(&entry) { K::fault(inode, hash, &entry).is_none() } else { true },
+        )
     })
 }
 
@@ -373,7 +388,13 @@ pub(crate) fn is_stranger<K: Kind>(bytes: &[u8], low: u64, high: u64, before: Op
 
 /// Where the next entry is after one that is wrong: where its lengths say, if there is one or the end, else the first
 /// place with an entry that fits its cookie, else the end.
-fn resume<K: Kind>(inode: u64, hash: &NameHash, bytes: &[u8], offset: usize, natural: Option<usize>) -> usize {
+fn resume<K: Kind>(
+    inode: u64,
+    hash: &NameHash,
+    bytes: &[u8],
+    offset: usize,
+    natural: Option<usize>,
+) -> usize {
     let is_good = |at: usize| {
         let entry = bytes.get(at..).and_then(|rest| entries::<K::Head>(rest).next());
         entry.is_some_and(|entry| {
@@ -394,7 +415,9 @@ fn alike<K: Kind, O: Observer>(scan: &mut Scan<'_, O>, inode: u64, body: u64) {
     for group in scan.seen.chunk_by(|one, next| hash(one) == hash(next)) {
         for (position, later) in group.iter().enumerate() {
             let earlier = group.iter().take(position);
-            let same = |one: &&Seen<'_>| one.cookie == later.cookie || (one.name, one.also) == (later.name, later.also);
+            let same = |one: &&Seen<'_>| {
+                one.cookie == later.cookie || (one.name, one.also) == (later.name, later.also)
+            };
             if let Some(one) = earlier.into_iter().find(same) {
                 let at = EntryPlace { body, index: later.index }.path(inode, K::FORK);
                 twice(&mut scan.env, inode, later, one, at);

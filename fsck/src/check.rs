@@ -170,7 +170,8 @@ fn misfit(device: &Device, superblock: &Superblock, geometry: Geometry) -> u64 {
     }
     let volume = Volume::new(Image::new(device), *superblock, geometry);
     let count = |ok: bool| u64::from(!ok);
-    faults = geometry.group_numbers().take(4).fold(faults, |sum, group| sum + count(volume.group(group).is_ok()));
+    faults =
+        geometry.group_numbers().take(4).fold(faults, |sum, group| sum + count(volume.group(group).is_ok()));
     let root = volume.inode(superblock.root.get());
     faults += count(root.is_ok_and(|root| root.mode.get() >> 12 == 4));
     let mut findings = Vec::new();
@@ -310,7 +311,9 @@ impl<'c> Run<'_, 'c> {
 
     fn deliver(&mut self, findings: Vec<Finding>) {
         for finding in findings {
-            if !self.disputes.is_empty() && (finding.at.starts_with("group[") || finding.at.contains("].root")) {
+            if !self.disputes.is_empty()
+                && (finding.at.starts_with("group[") || finding.at.contains("].root"))
+            {
                 self.reported.insert(finding.at.clone());
             }
             deliver_one(self.check.volume, self.summary, self.on_finding, finding);
@@ -469,10 +472,22 @@ impl<'c> Run<'_, 'c> {
         let doubts = &self.check.doubts;
         let lists = [
             (locked(&doubts.inodes).len(), "inodes that cannot be used: their names and contents"),
-            (locked(&doubts.extents).len(), "parts of extent maps that cannot be read: whether the reverse map fits them"),
-            (locked(&doubts.rmap).len(), "parts of reverse maps that cannot be read: whether the extents fit them"),
-            (locked(&doubts.entries).len(), "parts of directories that cannot be read: whether parent pointers fit them"),
-            (locked(&doubts.pointers).len(), "inodes whose parent pointers cannot all be read: their names and links"),
+            (
+                locked(&doubts.extents).len(),
+                "parts of extent maps that cannot be read: whether the reverse map fits them",
+            ),
+            (
+                locked(&doubts.rmap).len(),
+                "parts of reverse maps that cannot be read: whether the extents fit them",
+            ),
+            (
+                locked(&doubts.entries).len(),
+                "parts of directories that cannot be read: whether parent pointers fit them",
+            ),
+            (
+                locked(&doubts.pointers).len(),
+                "inodes whose parent pointers cannot all be read: their names and links",
+            ),
         ];
         for (count, what) in lists {
             if count > 0 {
@@ -483,7 +498,9 @@ impl<'c> Run<'_, 'c> {
             self.summary.unchecked.push("whether all blocks marked in use as metadata are in use".to_owned());
         }
         if doubts.overflow.load(Ordering::Relaxed) {
-            self.summary.unchecked.push("more than can be listed: some findings may follow from others".to_owned());
+            self.summary
+                .unchecked
+                .push("more than can be listed: some findings may follow from others".to_owned());
         }
     }
 }

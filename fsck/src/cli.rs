@@ -56,7 +56,8 @@ pub struct Cli {
     pub device: Option<PathBuf>,
 }
 
-const AFTER: &str = "Without -a, -p, -n or -y the volume is checked as with -n: nothing is changed, and nothing is asked.
+const AFTER: &str =
+    "Without -a, -p, -n or -y the volume is checked as with -n: nothing is changed, and nothing is asked.
 
 Exit status: 0 clean, 1 corrected, 4 something is left uncorrected, 8 the check could not be done,
 16 wrong usage, 32 interrupted; or a sum of these.";
@@ -109,7 +110,13 @@ mod tests {
 
     #[test]
     fn contradictions_are_refused() {
-        for line in ["fsck.paxfs -n -y x", "fsck.paxfs -p -n x", "fsck.paxfs -a -y x", "fsck.paxfs", "fsck.paxfs -Q x"] {
+        for line in [
+            "fsck.paxfs -n -y x",
+            "fsck.paxfs -p -n x",
+            "fsck.paxfs -a -y x",
+            "fsck.paxfs",
+            "fsck.paxfs -Q x",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
         assert!(parse("fsck.paxfs --explain all").is_ok());

@@ -7,9 +7,9 @@ use crate::problem::Problem;
 use crate::trees::Late;
 use crate::usage::{Clock, Stretch};
 use core::ops::Range;
+use paxfs_format::blocks::Blocks;
 use paxfs_format::chunk::{CHUNK_BLOCKS, CHUNK_INODES};
 use paxfs_format::geometry::INODES_PER_BLOCK;
-use paxfs_format::blocks::Blocks;
 use paxfs_format::group::{GroupHeader, GroupTree, TreeRoot};
 use paxfs_format::header::{BlockKind, Header};
 use paxfs_format::image::Image;
@@ -435,7 +435,8 @@ impl<'c> Env<'c> {
         if (1..=newest).contains(&found) {
             return;
         }
-        let finding = Finding::new(format!("{}.header.generation", at()), Problem::Generation { found, newest });
+        let finding =
+            Finding::new(format!("{}.header.generation", at()), Problem::Generation { found, newest });
         self.findings.push(match inode {
             Some(inode) => finding.of_file(inode),
             None => finding,

@@ -60,9 +60,10 @@ pub(crate) fn differences<T: Copy + Send>(scan: impl Fn(Take<'_, T>)) -> Differe
         sum.fetch_add(addend(hash), Ordering::Relaxed);
         bucket.count.fetch_add(1, Ordering::Relaxed);
     });
-    let differing = buckets.iter().enumerate().filter(|(_, bucket)| {
-        bucket.left.load(Ordering::Relaxed) != bucket.right.load(Ordering::Relaxed)
-    });
+    let differing = buckets
+        .iter()
+        .enumerate()
+        .filter(|(_, bucket)| bucket.left.load(Ordering::Relaxed) != bucket.right.load(Ordering::Relaxed));
     let mut rounds: Vec<Vec<bool>> = Vec::new();
     let mut room = 0;
     for (number, bucket) in differing {

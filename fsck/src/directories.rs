@@ -84,7 +84,8 @@ pub(crate) fn connect(env: &mut Env<'_>) {
             for slot in (0..CHUNK_INODES).filter(|slot| directories >> slot & 1 != 0) {
                 let number = chunk.inode(start, slot);
                 if let End::Cycle(length) = follow(check, number, root, &mut way) {
-                    let finding = Finding::new(format!("inode[{number}]"), Problem::Cycle { inode: number, length });
+                    let finding =
+                        Finding::new(format!("inode[{number}]"), Problem::Cycle { inode: number, length });
                     env.findings.push(finding.of_file(number));
                 }
             }

@@ -110,7 +110,14 @@ fn bodies<'c, K: Kind, O: Observer>(scan: &mut Scan<'c, O>, subject: &Subject<'c
             chain.body(scan, subject, Body { place, bytes, low: 0, high: u64::MAX }, None);
         }
         ForkFormat::BLOCK => {
-            let found = Found { ordinal: 0, block: fork.tree.block.get(), low: 0, high: u64::MAX, record: None, doubtful: false };
+            let found = Found {
+                ordinal: 0,
+                block: fork.tree.block.get(),
+                low: 0,
+                high: u64::MAX,
+                record: None,
+                doubtful: false,
+            };
             chain.block(scan, subject, which, found);
         }
         ForkFormat::TREE => tree(scan, subject, which, &mut chain),
@@ -181,7 +188,14 @@ pub(crate) fn index(
             if let Some(from) = lost_from.take() {
                 note(env, from, low);
             }
-            held = Some(Found { ordinal, block: record.block.get(), low, high: u64::MAX, record: Some(at), doubtful: false });
+            held = Some(Found {
+                ordinal,
+                block: record.block.get(),
+                low,
+                high: u64::MAX,
+                record: Some(at),
+                doubtful: false,
+            });
             ordinal += 1;
         }
         Item::Doubtful(_, record) => {
@@ -238,7 +252,11 @@ impl<'c, K: Kind> Chain<'c, K> {
         let volume = scan.env.check.volume;
         match volume.body_block(inode, which.entry_kind(), block, 0) {
             Ok(bytes) if record.is_some() && self.is_stranger(bytes, low, high) => {
-                let at = format!("{}.{}.block", K::tree(number), record.map(|at| at.to_string()).unwrap_or_default());
+                let at = format!(
+                    "{}.{}.block",
+                    K::tree(number),
+                    record.map(|at| at.to_string()).unwrap_or_default()
+                );
                 let fault = "all of its entries belong in another".to_owned();
                 let problem = Problem::BodyDamaged { inode: number, block, fault };
                 scan.env.findings.push(Finding::new(at, problem).of_file(number));

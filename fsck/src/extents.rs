@@ -6,14 +6,14 @@ use crate::inodes::{Scan, Subject};
 use crate::observe::{ExtentPlace, Observer};
 use crate::problem::Problem;
 use crate::space::{Run, note_extents_gap};
-use crate::trees::{Gap, Item, TreeName, check_counts, walk};
+use crate::trees::{Gap, Item, Late, TreeName, check_counts, walk};
 use core::fmt;
 use paxfs_format::declare::FieldType;
 use paxfs_format::extent::Extent;
 use paxfs_format::field::value::Value;
 use paxfs_format::geometry::BLOCK_BYTES;
 use paxfs_format::inode::{ForkFormat, Inode, Which};
-use paxfs_format::record::{Record, Space};
+use paxfs_format::record::Record;
 use paxfs_format::rmap::{Owner, Rmap};
 use std::sync::atomic::Ordering;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -149,7 +149,7 @@ fn inline<O: Observer>(scan: &mut Scan<'_, O>, subject: &Subject<'_>, tally: &mu
         scan.env.check.doubts.note(&scan.env.check.doubts.extents, (number, 0..u64::MAX));
         return false;
     };
-    let (faults, doubtful) = inline_faults(env_space(scan), extents);
+    let (faults, doubtful) = inline_faults(scan, number, tally.limit, extents);
     for ((index, extent), doubtful) in (0u32..).zip(extents).zip(doubtful) {
         let at = || format!("inode[{number}].extents.rec[{index}]");
         let place = ExtentPlace { leaf: ExtentPlace::INLINE, index };
@@ -168,13 +168,16 @@ fn inline<O: Observer>(scan: &mut Scan<'_, O>, subject: &Subject<'_>, tally: &mu
     true
 }
 
-fn env_space<O>(scan: &Scan<'_, O>) -> Space {
-    scan.env.check.volume.geometry.volume_space()
-}
-
 /// What is wrong with the extents in a payload, and which of them are in doubt: the fewest whose removal leaves the
-/// others in order, and both of a pair that overlaps.
-fn inline_faults(space: Space, extents: &[Extent]) -> (Vec<(usize, Problem)>, Vec<bool>) {
+/// others in order, and both of a pair that overlaps. Those past the size of the file are told of elsewhere.
+fn inline_faults<O: Observer>(
+    scan: &Scan<'_, O>,
+    inode: u64,
+    limit: u64,
+    extents: &[Extent],
+) -> (Vec<(usize, Problem)>, Vec<bool>) {
+    let env = &scan.env;
+    let space = env.check.volume.geometry.volume_space();
     let mut faults = Vec::new();
     let mut doubtful: Vec<bool> = extents.iter().map(|extent| extent.check(&space).is_err()).collect();
     for (index, extent) in extents.iter().enumerate() {
@@ -182,7 +185,10 @@ fn inline_faults(space: Space, extents: &[Extent]) -> (Vec<(usize, Problem)>, Ve
             faults.push((index, Problem::Record { fault: fault.to_string() }));
         }
     }
-    let sound: Vec<usize> = (0..extents.len()).filter(|i| doubtful.get(*i) == Some(&false)).collect();
+    let is_past =
+        |index: usize| extents.get(index).is_some_and(|e| !e.flags.is_unwritten() && e.end() > limit);
+    let sound: Vec<usize> =
+        (0..extents.len()).filter(|i| doubtful.get(*i) == Some(&false) && !is_past(*i)).collect();
     let offset = |index: usize| extents.get(index).map_or(0, |extent| extent.offset.get());
     let line = ascending(&sound, offset);
     for index in sound.iter().filter(|index| !line.contains(index)) {
@@ -199,7 +205,12 @@ fn inline_faults(space: Space, extents: &[Extent]) -> (Vec<(usize, Problem)>, Ve
             }
         } else if before.merged(after).is_some_and(|merged| merged.check(&space).is_ok()) {
             let fault = "should be one with the record before it".to_owned();
-            faults.push((*next, Problem::RecordMergeable { fault }));
+            let at = format!("inode[{inode}].extents.rec[{next}]");
+            let finding = Finding::new(at, Problem::RecordMergeable { fault }).of_file(inode);
+            let (tree, ends) = (TreeName::Extents(inode), vec![after.offset.get()]);
+            if env.marking {
+                env.check.doubts.note(&env.check.late, Late { tree, finding, ends });
+            }
         }
     }
     (faults, doubtful)

@@ -232,7 +232,8 @@ pub(crate) fn settle(disputes: &[Dispute], reported: &HashSet<String>) -> Vec<Fi
             });
         if !wrong {
             let at = format!("group_copy[{group}].{path}");
-            findings.push(Finding::new(at, Problem::GroupDiffers { field: path, found: left, expected: right }));
+            findings
+                .push(Finding::new(at, Problem::GroupDiffers { field: path, found: left, expected: right }));
         }
     }
     findings
@@ -257,7 +258,8 @@ pub(crate) fn index(env: &mut Env<'_>, group: &Group) {
     let cluster_blocks = env.check.volume.geometry.cluster_blocks;
     let blocks = env.check.volume.geometry.group_len(number);
     let fits = |start: u32| {
-        u64::from(start).is_multiple_of(cluster_blocks) && u64::from(start).saturating_add(cluster_blocks) <= blocks
+        u64::from(start).is_multiple_of(cluster_blocks)
+            && u64::from(start).saturating_add(cluster_blocks) <= blocks
     };
     let (known, doubtful) = in_order(&clusters, cluster_blocks, fits);
     index.clusters_lost = lost || doubtful;
@@ -290,9 +292,11 @@ pub(crate) fn index(env: &mut Env<'_>, group: &Group) {
     }
     if chunk_faults {
         // Anything between two chunks that are known may hold one that is not.
-        let ends = core::iter::once(0).chain(index.chunks.iter().map(|chunk| chunk.start.saturating_add(CHUNK_BLOCKS)));
+        let ends = core::iter::once(0)
+            .chain(index.chunks.iter().map(|chunk| chunk.start.saturating_add(CHUNK_BLOCKS)));
         let starts = index.chunks.iter().map(|chunk| chunk.start).chain([limit]);
-        index.chunks_lost = ends.zip(starts).filter(|(end, start)| end < start).map(|(end, start)| end..start).collect();
+        index.chunks_lost =
+            ends.zip(starts).filter(|(end, start)| end < start).map(|(end, start)| end..start).collect();
         env.check.doubts.blocks.store(true, Ordering::Relaxed);
     }
     let _ = group.index.set(index);
@@ -309,7 +313,8 @@ fn mark_late(env: &mut Env<'_>, group: &Group) {
     env.reached.clear();
     let Some(index) = group.index.get().filter(|_| env.marking) else { return };
     for chunk in &index.chunks {
-        let marks = (0..CHUNK_BLOCKS).map(|i| index.mark(chunk.start.saturating_add(i), geometry.cluster_blocks));
+        let marks =
+            (0..CHUNK_BLOCKS).map(|i| index.mark(chunk.start.saturating_add(i), geometry.cluster_blocks));
         let marks: Vec<Marked> = marks.collect();
         let block = geometry.volume_block(group.number, chunk.start);
         if marks.contains(&Marked::Outside) {
@@ -326,7 +331,8 @@ fn in_order(starts: &[(u32, bool)], length: u64, fits: impl Fn(u32) -> bool) -> 
     let mut doubtful = false;
     for (position, &(start, sound)) in starts.iter().enumerate() {
         let after = starts.iter().skip(position + 1).find(|(_, sound)| *sound).map(|(start, _)| *start);
-        let clear_before = known.last().is_none_or(|last| u64::from(*last).saturating_add(length) <= start.into());
+        let clear_before =
+            known.last().is_none_or(|last| u64::from(*last).saturating_add(length) <= start.into());
         let clear_after = after.is_none_or(|after| u64::from(start).saturating_add(length) <= after.into());
         if clear_before && fits(start) && (sound || clear_after) {
             known.push(start);
@@ -362,7 +368,7 @@ pub(crate) fn check_clusters(env: &mut Env<'_>, group: &Group, roles_differ: boo
     let geometry = env.check.volume.geometry;
     let (name, root) = (TreeName::Group(GroupTree::Clusters, number), header.root(GroupTree::Clusters));
     let unknown = env.check.doubts.blocks.load(Ordering::Relaxed);
-    let (mut free, mut free_reached, mut explained) = (0u64, 0u64, false);
+    let (mut free, mut free_sound, mut free_reached, mut explained) = (0u64, 0u64, 0u64, false);
     let mut found = Vec::new();
     // The tree was checked before: what is wrong with it is known.
     let before = env.findings.len();
@@ -373,7 +379,9 @@ pub(crate) fn check_clusters(env: &mut Env<'_>, group: &Group, roles_differ: boo
             Item::Lost => return,
         };
         let start = cluster.start.get();
-        free = free.saturating_add(geometry.cluster_blocks.saturating_sub(cluster.used.get().into()));
+        let unused = geometry.cluster_blocks.saturating_sub(cluster.used.get().into());
+        free = free.saturating_add(unused);
+        free_sound = free_sound.saturating_add(if sound { unused } else { 0 });
         let Some(state) = index.cluster_of(start, 1) else { return };
         let mut reached_count = 0u64;
         let (mut unmarked, mut unused) = ((0u64, 0u64), (0u64, 0u64));
@@ -409,7 +417,9 @@ pub(crate) fn check_clusters(env: &mut Env<'_>, group: &Group, roles_differ: boo
     env.findings.truncate(before);
     let differs = !found.is_empty() || explained || unknown;
     env.findings.append(&mut found);
-    let agrees = header.cluster_free == free || (differs && header.cluster_free == free_reached);
+    let agrees = header.cluster_free == free
+        || header.cluster_free == free_sound
+        || (differs && header.cluster_free == free_reached);
     if !outcome.lost && !agrees {
         count(env, number, "cluster_free", header.cluster_free, free);
     }

@@ -2,13 +2,13 @@
 
 use crate::context::{Check, ChunkState, Env, Group, LinkDoubt, locked};
 use crate::entries::{self, Seen, Totals};
-use crate::values::value;
 use crate::extents;
 use crate::finding::Finding;
 use crate::observe::Observer;
 use crate::problem::Problem;
 use crate::structures::structure_field;
 use crate::trees::record_path;
+use crate::values::value;
 use paxfs_format::blocks::Blocks;
 use paxfs_format::chunk::{CHUNK_BLOCKS, CHUNK_INODES, Chunk};
 use paxfs_format::declare::OnDisk;
@@ -63,7 +63,17 @@ enum Slot<'i> {
 
 impl<'c, O: Observer> Scan<'c, O> {
     pub fn new(env: Env<'c>, observer: O) -> Self {
-        Scan { env, observer, inodes: 0, directories: 0, entries: 0, extents: 0, named_orphans: 0, marked_free: 0, seen: Vec::new() }
+        Scan {
+            env,
+            observer,
+            inodes: 0,
+            directories: 0,
+            entries: 0,
+            extents: 0,
+            named_orphans: 0,
+            marked_free: 0,
+            seen: Vec::new(),
+        }
     }
 
     /// Scans some chunks of a group.
@@ -113,7 +123,8 @@ impl<'c, O: Observer> Scan<'c, O> {
             return;
         }
         if free != 0 {
-            let (inode, inodes) = (chunk.inode(group_start, free.trailing_zeros()), u64::from(free.count_ones()));
+            let (inode, inodes) =
+                (chunk.inode(group_start, free.trailing_zeros()), u64::from(free.count_ones()));
             let never = self.env.check.volume.inode_unverified(inode).is_ok_and(is_zero);
             let fault = if never { "their slots were never used" } else { "their slots are free" };
             // One alone may just as well have been wiped; several at once are the work of the chunk's record.
@@ -210,7 +221,8 @@ impl<'c, O: Observer> Scan<'c, O> {
             let number = chunk.inode(group_start, slot);
             let inode = volume.inode_unverified(number);
             inode.is_ok_and(|inode| {
-                inode.header.magic == paxfs_format::header::MAGIC && inode.header.kind == BlockKind::INODE
+                inode.header.magic == paxfs_format::header::MAGIC
+                    && inode.header.kind == BlockKind::INODE
                     && inode.header.place.get() == number
             })
         };
@@ -310,7 +322,11 @@ impl<'c, O: Observer> Scan<'c, O> {
         if number == root {
             // The root has a link and no name.
             if links != 1 {
-                subject.find(&mut self.env, ".links", Problem::Links { inode: number, found: links, expected: 1 });
+                subject.find(
+                    &mut self.env,
+                    ".links",
+                    Problem::Links { inode: number, found: links, expected: 1 },
+                );
             }
             if pointers != 0 {
                 let problem = Problem::DirectoryNames { inode: number, names: pointers, expected: 0 };
@@ -352,7 +368,8 @@ fn fields(env: &mut Env<'_>, subject: &Subject<'_>, kind: FileType) {
     let flags = inode.flags.get();
     let dax = flags & InodeFlags::DAX != 0 && !matches!(kind, FileType::Regular | FileType::Directory);
     if flags & !InodeFlags::KNOWN != 0 || dax {
-        let problem = Problem::InodeFlags { inode: number, flags: flags.into(), type_name: type_name(kind).to_owned() };
+        let problem =
+            Problem::InodeFlags { inode: number, flags: flags.into(), type_name: type_name(kind).to_owned() };
         subject.find(env, ".flags", problem);
     }
     let times = [
@@ -435,7 +452,11 @@ fn payload(env: &mut Env<'_>, subject: &Subject<'_>, kind: FileType) -> bool {
     if tail.iter().fold(0, |all, byte| all | byte) != 0 {
         let fault = format!("bytes behind the {used} in use are not zero");
         let end = PAYLOAD_SIZE;
-        subject.find(env, &format!(".payload[{used}..{end}]"), Problem::InodePayload { inode: number, fault });
+        subject.find(
+            env,
+            &format!(".payload[{used}..{end}]"),
+            Problem::InodePayload { inode: number, fault },
+        );
     }
     true
 }
@@ -447,7 +468,8 @@ fn borders(env: &mut Env<'_>, subject: &Subject<'_>, kind: FileType) -> bool {
     let length = usize::from(inode.attributes.inline_bytes.get());
     let hash = env.check.volume.hash;
     let sound = |from: u64| {
-        let bytes = usize::try_from(from).ok().and_then(|from| inode.payload.0.get(from..from.checked_add(length)?));
+        let bytes =
+            usize::try_from(from).ok().and_then(|from| inode.payload.0.get(from..from.checked_add(length)?));
         bytes.is_some_and(|bytes| crate::body::is_sound::<crate::body::Attributes>(number, &hash, bytes))
     };
     let mut find = |field: &str, fault: &str| {
@@ -471,10 +493,14 @@ fn borders(env: &mut Env<'_>, subject: &Subject<'_>, kind: FileType) -> bool {
         }
     }
     if inode.attributes.format == ForkFormat::INLINE {
-        let tail = usize::try_from(data).ok().and_then(|data| inode.payload.0.get(data.checked_add(length)?..));
+        let tail =
+            usize::try_from(data).ok().and_then(|data| inode.payload.0.get(data.checked_add(length)?..));
         let tail = tail.is_some_and(|tail| tail.iter().any(|&byte| byte != 0));
         if !length.is_multiple_of(8) || (tail && !sound(data)) {
-            find(".attributes.inline_bytes", "the bytes of the attribute fork do not end where its entries do");
+            find(
+                ".attributes.inline_bytes",
+                "the bytes of the attribute fork do not end where its entries do",
+            );
             return false;
         }
     }
@@ -490,7 +516,9 @@ fn fork(env: &mut Env<'_>, subject: &Subject<'_>, which: Which, kind: FileType) 
     let rooted = format == ForkFormat::TREE || format == ForkFormat::BLOCK;
     let fine = format == ForkFormat::EMPTY
         || match (which, kind) {
-            (Which::Attributes, _) | (Which::Data, FileType::Directory) => rooted || format == ForkFormat::INLINE,
+            (Which::Attributes, _) | (Which::Data, FileType::Directory) => {
+                rooted || format == ForkFormat::INLINE
+            }
             (Which::Data, FileType::Regular) => format == ForkFormat::TREE || format == ForkFormat::INLINE,
             (Which::Data, FileType::Symlink) => format == ForkFormat::VALUES || format == ForkFormat::INLINE,
             (Which::Data, _) => false,
@@ -506,7 +534,10 @@ fn fork(env: &mut Env<'_>, subject: &Subject<'_>, which: Which, kind: FileType) 
     }
     let holds_bytes = format == ForkFormat::INLINE || format == ForkFormat::VALUES;
     if holds_bytes == (fork.inline_bytes.get() == 0) {
-        find("inline_bytes", if holds_bytes { "it has no bytes in the payload" } else { "it has bytes in the payload" });
+        find(
+            "inline_bytes",
+            if holds_bytes { "it has no bytes in the payload" } else { "it has bytes in the payload" },
+        );
         return false;
     }
     if !rooted && fork.tree != TreeRoot::zeroed() {

@@ -2,9 +2,9 @@
 
 use crate::finding::Finding;
 use crate::problem::Problem;
+use paxfs_format::blocks::Blocks;
 use paxfs_format::device::{Device, MediumError};
 use paxfs_format::geometry::{BLOCK_BYTES, Geometry};
-use paxfs_format::blocks::Blocks;
 use paxfs_format::header::{Header, Seed};
 use paxfs_format::image::Image;
 use paxfs_format::journal::{Replay, ReplayFault, SLOTS, Slot, replay};
@@ -84,8 +84,13 @@ fn leftovers(replay: &Replay<'_>, image: &Image<'_>, geometry: &Geometry, findin
         let fault = match slot {
             Slot::Empty => continue,
             Slot::Committed(_) => {
-                let start = geometry.journal().start.saturating_add(number * (geometry.journal_blocks / SLOTS));
-                let level = image.block(start).ok().and_then(|bytes| Header::of(bytes)).map_or(0, |header| header.level.get());
+                let start =
+                    geometry.journal().start.saturating_add(number * (geometry.journal_blocks / SLOTS));
+                let level = image
+                    .block(start)
+                    .ok()
+                    .and_then(|bytes| Header::of(bytes))
+                    .map_or(0, |header| header.level.get());
                 if level == 0 {
                     continue;
                 }

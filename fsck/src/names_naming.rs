@@ -66,7 +66,8 @@ pub(crate) fn names<'c>(check: &'c Check<'c>, pool: &Pool<'_>, unchecked: &mut V
     if proofs.entries != proofs.pointers {
         let found = differences(|take: Take<'_, Held>| rescan(check, pool, || Names { take }));
         if found.cut {
-            unchecked.push("not all differences of directory entries and parent pointers are listed".to_owned());
+            unchecked
+                .push("not all differences of directory entries and parent pointers are listed".to_owned());
         }
         pairs = pair(found.left, found.right);
         let silence = Silence::of(check);
@@ -103,7 +104,11 @@ fn of_inode(check: &Check<'_>, pairs: &[Pair]) -> HashSet<u64> {
         let inode = check.volume.inode(inode);
         inode.is_ok_and(|inode| check.volume.parents(inode).take(count + 1).count() == count)
     };
-    disagree.into_iter().filter(|(inode, count)| *count > 1 && all(*inode, *count)).map(|(inode, _)| inode).collect()
+    disagree
+        .into_iter()
+        .filter(|(inode, count)| *count > 1 && all(*inode, *count))
+        .map(|(inode, _)| inode)
+        .collect()
 }
 
 /// Numbers of entries that are wrong: told unless an entry that is missing, and told, explains them.
@@ -203,8 +208,12 @@ impl Silence {
 
     fn is_entry_lost(&self, check: &Check<'_>, pointer: &Held) -> bool {
         let first = self.entries.partition_point(|(directory, ..)| *directory < pointer.parent);
-        let mut ranges =
-            self.entries.iter().skip(first).take_while(|(directory, ..)| *directory == pointer.parent).peekable();
+        let mut ranges = self
+            .entries
+            .iter()
+            .skip(first)
+            .take_while(|(directory, ..)| *directory == pointer.parent)
+            .peekable();
         if ranges.peek().is_none() {
             return false;
         }
@@ -253,7 +262,10 @@ fn told(check: &Check<'_>, pair: &Pair, of_inode: bool) -> Option<Finding> {
             let (field, problem) = if entry.child != inode {
                 (".inode", Problem::NameInode { directory, name, found: entry.child, expected: inode })
             } else if entry.name != pointer.name {
-                (".name", Problem::NameDiffers { directory, name, pointer_name: pointer_name(pointer), inode })
+                (
+                    ".name",
+                    Problem::NameDiffers { directory, name, pointer_name: pointer_name(pointer), inode },
+                )
             } else if entry.generation != pointer.generation {
                 let (found, expected) = (entry.generation.into(), pointer.generation.into());
                 (".generation", Problem::NameGeneration { directory, name, inode, found, expected })
@@ -280,7 +292,8 @@ fn told(check: &Check<'_>, pair: &Pair, of_inode: bool) -> Option<Finding> {
         }
         (None, Some(pointer)) => {
             let (directory, name, inode) = (pointer.parent, pointer_name(pointer), pointer.child);
-            Finding::new(pointer_path(pointer), Problem::NameNoEntry { directory, name, inode }).of_file(inode)
+            Finding::new(pointer_path(pointer), Problem::NameNoEntry { directory, name, inode })
+                .of_file(inode)
         }
         (None, None) => return None,
     })

@@ -162,7 +162,8 @@ pub(crate) fn space<'c>(check: &'c Check<'c>, pool: &Pool<'_>, unchecked: &mut V
     let mut blamed = blamed(check, &pairs);
     for group in &check.groups {
         let clusters = pairs.iter().filter(|pair| pair.blame_clusters).filter_map(|pair| pair.rmap);
-        let clusters: Vec<Range<u64>> = clusters.filter_map(|held| inside(check, group, &held.item)).collect();
+        let clusters: Vec<Range<u64>> =
+            clusters.filter_map(|held| inside(check, group, &held.item)).collect();
         findings.extend(name_group(check, group, &patch, &clusters, &mut blamed, unchecked));
     }
     let mut late = core::mem::take(&mut *locked(&check.late));
@@ -173,10 +174,12 @@ pub(crate) fn space<'c>(check: &'c Check<'c>, pool: &Pool<'_>, unchecked: &mut V
     findings
 }
 
-/// The records that the pairs blame, and those that were told to be wrong before.
+/// The records that the pairs blame.
 fn blamed(check: &Check<'_>, pairs: &[Pair]) -> Vec<Blamed> {
     let mut blamed = Vec::new();
-    for pair in pairs {
+    // What is wrong by itself has been told, and explains nothing else.
+    let doubtful = |held: &Option<Held>| held.is_some_and(|held| held.doubtful);
+    for pair in pairs.iter().filter(|pair| !doubtful(&pair.file) && !doubtful(&pair.rmap)) {
         for group in &check.groups {
             let range = |held: &Option<Held>| held.and_then(|held| inside(check, group, &held.item));
             let (Some(wrong), right) = (range(&pair.rmap), range(&pair.file)) else { continue };
@@ -240,8 +243,11 @@ fn join<K: Ord>(
     pairs: &mut Vec<Pair>,
 ) {
     let order = |list: &[Option<Held>]| {
-        let mut order: Vec<(K, usize)> =
-            list.iter().enumerate().filter_map(|(i, held)| Some((likeness(&held.as_ref()?.item), i))).collect();
+        let mut order: Vec<(K, usize)> = list
+            .iter()
+            .enumerate()
+            .filter_map(|(i, held)| Some((likeness(&held.as_ref()?.item), i)))
+            .collect();
         order.sort_unstable();
         order.into_iter()
     };
@@ -334,7 +340,8 @@ fn judge(check: &Check<'_>, pairs: &mut [Pair]) {
         .filter_map(|pair| pair.rmap.map(|held| held.item.start..held.item.end()))
         .collect();
     for pair in pairs.iter_mut().filter(|pair| pair.rmap.is_none() && is_role(&pair.file)) {
-        let part = |held: Held| wrong.iter().any(|run| run.start <= held.item.start && held.item.end() <= run.end);
+        let part =
+            |held: Held| wrong.iter().any(|run| run.start <= held.item.start && held.item.end() <= run.end);
         if pair.file.is_some_and(part) {
             (pair.silent, pair.blame_rmap) = (true, false);
         }
@@ -354,7 +361,8 @@ fn judge(check: &Check<'_>, pairs: &mut [Pair]) {
         if !pairs.iter().any(|pair| is_open(pair) && !blocks(pair).is_empty()) {
             continue;
         }
-        let (with_rmap, with_files) = (mismatches(check, group, &by_rmap), mismatches(check, group, &by_files));
+        let (with_rmap, with_files) =
+            (mismatches(check, group, &by_rmap), mismatches(check, group, &by_files));
         for pair in pairs.iter_mut().filter(|pair| is_open(pair)) {
             let ranges = blocks(pair);
             if ranges.is_empty() {
@@ -417,12 +425,15 @@ fn told(check: &Check<'_>, pair: &Pair) -> Option<Finding> {
     let offset = |item: &ExtentItem| item.offset.saturating_mul(BLOCK_BYTES);
     let missing = |item: &ExtentItem| {
         // Where it would have to be: the group's tree as a whole.
-        check.volume.geometry.locate(item.start).map_or("rmap[0]".to_owned(), |place| {
-            format!("rmap[{}].root", place.group)
-        })
+        check
+            .volume
+            .geometry
+            .locate(item.start)
+            .map_or("rmap[0]".to_owned(), |place| format!("rmap[{}].root", place.group))
     };
     if pair.blame_clusters || is_role(&pair.file) || (is_role(&pair.rmap) && pair.file.is_none()) {
-        let shown = |held: &Option<Held>| held.map_or("nothing there".to_owned(), |held| held.item.to_string());
+        let shown =
+            |held: &Option<Held>| held.map_or("nothing there".to_owned(), |held| held.item.to_string());
         let (found, expected) = (shown(&pair.rmap), shown(&pair.file));
         if pair.blame_clusters {
             let at = wrong_cluster(check, pair);
@@ -481,7 +492,9 @@ fn told(check: &Check<'_>, pair: &Pair) -> Option<Finding> {
 /// The path of the cluster that is in the tree and not where the reverse map has it.
 fn wrong_cluster(check: &Check<'_>, pair: &Pair) -> String {
     let at = pair.rmap.or(pair.file).and_then(|held| check.volume.geometry.locate(held.item.start));
-    let Some(group) = at.and_then(|place| check.group(place.group)) else { return "clusters[0].root".to_owned() };
+    let Some(group) = at.and_then(|place| check.group(place.group)) else {
+        return "clusters[0].root".to_owned();
+    };
     let range = |held: &Option<Held>| held.and_then(|held| inside(check, group, &held.item)).unwrap_or(0..0);
     let (file, rmap) = (range(&pair.file), range(&pair.rmap));
     let path = record_path::<Cluster>(check, group, GroupTree::Clusters, |cluster| {

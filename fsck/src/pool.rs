@@ -149,7 +149,15 @@ mod tests {
     fn a_cancelled_pool_ends() {
         let cancel = AtomicBool::new(true);
         let pool = Pool { threads: 2, cancel: Some(&cancel) };
-        let states = pool.run(1000, || 0, |count, job| { *count += 1; finding(job) }, &mut |_, _| ());
+        let states = pool.run(
+            1000,
+            || 0,
+            |count, job| {
+                *count += 1;
+                finding(job)
+            },
+            &mut |_, _| (),
+        );
         assert_eq!(states.iter().sum::<i32>(), 0);
     }
 }

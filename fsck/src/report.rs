@@ -100,7 +100,12 @@ impl<W: Write> Report<W> {
                 self.to,
                 "{device}: {} groups, {} blocks; {} inodes, {} of them directories; {} entries, attributes and parent \
                  pointers; {} extents",
-                summary.groups, summary.blocks, summary.inodes, summary.directories, summary.entries, summary.extents
+                summary.groups,
+                summary.blocks,
+                summary.inodes,
+                summary.directories,
+                summary.entries,
+                summary.extents
             )?;
         }
         if costs {
@@ -145,7 +150,8 @@ impl<W: Write> Report<W> {
         let text = text.join(" ");
         if self.json {
             let Code { code, severity, fields, .. } = code;
-            let object = json!({ "schema": 1, "code": code, "severity": severity, "fields": fields, "explain": text });
+            let object =
+                json!({ "schema": 1, "code": code, "severity": severity, "fields": fields, "explain": text });
             return writeln!(self.to, "{object}");
         }
         writeln!(self.to, "{} ({})", code.code, code.severity)?;
@@ -190,8 +196,7 @@ mod tests {
             "PX-FREE-MISSING at free[0].root: 1 blocks from block 9 on belong to nobody, but are not in the \
              free-space tree"
         );
-        finding.files.first =
-            vec![AffectedFile { inode: 64, offset: Some(4096), path: "/a/b".to_owned() }];
+        finding.files.first = vec![AffectedFile { inode: 64, offset: Some(4096), path: "/a/b".to_owned() }];
         finding.files.more = 2;
         assert!(line(&finding).ends_with("tree (/a/b at byte 4096 and 2 more)"));
     }

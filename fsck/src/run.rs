@@ -46,7 +46,9 @@ pub fn run(raw: impl IntoIterator<Item = OsString>) -> Exit {
     }
     let Some(path) = &cli.device else { return Exit::USAGE };
     if cli.yes || cli.undo.is_some() {
-        complain("this release checks, it does not repair yet: run it with -n, or with -p to replay the journal");
+        complain(
+            "this release checks, it does not repair yet: run it with -n, or with -p to replay the journal",
+        );
         return Exit::OPERATIONAL;
     }
     let cancel = Arc::new(AtomicBool::new(false));
@@ -124,7 +126,10 @@ impl Tool<'_> {
     /// Answers at once for a clean volume; else replays the journal, checks, and marks it clean if it is.
     fn preen(&self, path: &Path) -> Result<Exit, Error> {
         let mut device = Device::open(path, Access::Exclusive)?;
-        if self.cli.superblock.is_none() && !self.cli.force && let Some(line) = at_once(&device) {
+        if self.cli.superblock.is_none()
+            && !self.cli.force
+            && let Some(line) = at_once(&device)
+        {
             if self.cli.json {
                 self.print(|| {
                     let object = serde_json::json!({
@@ -147,7 +152,10 @@ impl Tool<'_> {
                 let Replayed { transactions, blocks } = replay(&mut device)?;
                 exit |= Exit::CORRECTED;
                 if !self.cli.json {
-                    let words = format!("{}: replayed {transactions} transactions, {blocks} blocks", self.device_name);
+                    let words = format!(
+                        "{}: replayed {transactions} transactions, {blocks} blocks",
+                        self.device_name
+                    );
                     self.print(|| println_lossy(&words));
                 }
             }
@@ -201,7 +209,8 @@ impl Tool<'_> {
     }
 
     fn report(&self) -> Report<io::BufWriter<io::Stdout>> {
-        let color = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let color =
+            io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Report::new(io::BufWriter::new(io::stdout()), self.cli.json, color)
     }
 
@@ -224,7 +233,8 @@ fn println_lossy(text: &str) {
 /// What there is to say of a volume that was closed clean, from its headers alone; `None` when it has to be checked.
 fn at_once(device: &Device) -> Option<String> {
     let found = find(device).ok()?;
-    let fine = found.primary_fault.is_none() && found.superblock.is_clean() && found.superblock.understood().is_ok();
+    let fine =
+        found.primary_fault.is_none() && found.superblock.is_clean() && found.superblock.understood().is_ok();
     if !fine || !matches!(pending(device, &found.superblock, &found.geometry), Pending::Nothing) {
         return None;
     }

@@ -216,7 +216,8 @@ fn bad(env: &mut Env<'_>, group: &Group) {
     let (name, root) = (TreeName::Group(GroupTree::Bad, number), header.root(GroupTree::Bad));
     let outcome = walk::<Bad>(env, name, root, |env, item| {
         let Item::Sound(at, record) = item else { return };
-        let (block, blocks) = (geometry.volume_block(number, record.start.get()), u64::from(record.length.get()));
+        let (block, blocks) =
+            (geometry.volume_block(number, record.start.get()), u64::from(record.length.get()));
         let finding = Finding::new(format!("{name}.{at}"), Problem::BadFree { block, blocks });
         let finding = with_owners(env, group, record.key().start..record.end(), finding);
         env.findings.push(match finding.files.first.is_empty() {

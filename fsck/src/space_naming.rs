@@ -144,13 +144,17 @@ impl Swept for Alarms {
     }
     fn unwritten(&mut self, start: u64, end: u64, inode: u64, count: u64) {
         match self.unwritten.last_mut() {
-            Some((range, last, number)) if range.end == start && (*last, *number) == (inode, count) => range.end = end,
+            Some((range, last, number)) if range.end == start && (*last, *number) == (inode, count) => {
+                range.end = end
+            }
             _ => keep(&mut self.unwritten, (start..end, inode, count)),
         }
     }
     fn twice(&mut self, start: u64, end: u64, inode: u64, other: u64) {
         match self.twice.last_mut() {
-            Some((range, one, two)) if range.end == start && (*one, *two) == (inode, other) => range.end = end,
+            Some((range, one, two)) if range.end == start && (*one, *two) == (inode, other) => {
+                range.end = end
+            }
             _ => keep(&mut self.twice, (start..end, inode, other)),
         }
     }
@@ -300,7 +304,9 @@ pub(crate) fn name_group<'c>(
     }
     let lost = lost_ranges(&mut env, group);
     for which in [Which::Free, Which::Refcount] {
-        let of = |list: &[Held]| -> Vec<Held> { list.iter().filter(|held| held.which == which).copied().collect() };
+        let of = |list: &[Held]| -> Vec<Held> {
+            list.iter().filter(|held| held.which == which).copied().collect()
+        };
         let hunks = pair(of(&found.left), of(&found.right));
         let gaps = match which {
             Which::Free => &lost.free,
@@ -311,11 +317,18 @@ pub(crate) fn name_group<'c>(
             Which::Refcount => GroupTree::Refcount,
         };
         for hunk in hunks {
-            if let (Some(left), right) = hunk {
+            if let (Some(left), right) = hunk
+                && !left.doubtful
+            {
                 let (tree, wrong) = (TreeName::Group(tree, number), left.run.range());
-                blamed.push(Blamed { tree, right: right.map_or(wrong.clone(), |right| right.run.range()), wrong });
+                blamed.push(Blamed {
+                    tree,
+                    right: right.map_or(wrong.clone(), |right| right.run.range()),
+                    wrong,
+                });
             }
-            let covers = |held: &Held| gaps.iter().any(|gap| gap.start <= held.run.end && held.run.start <= gap.end);
+            let covers =
+                |held: &Held| gaps.iter().any(|gap| gap.start <= held.run.end && held.run.start <= gap.end);
             let follows = match hunk {
                 (Some(left), _) if left.doubtful => true,
                 (None, Some(right)) => covers(&right),
@@ -330,8 +343,15 @@ pub(crate) fn name_group<'c>(
     let alarms = alarms(check, group, patch);
     tell_alarms(&mut env, group, &alarms);
     outside(&mut env, group, clusters);
-    let swept = check.rmap().then_some(alarms.free_blocks);
-    check_free_count(&mut env, group, swept);
+    let swept = match group.claimed.get() {
+        Some(claimed) => {
+            let mut blocks = 0u64;
+            claimed.free(|start, end| blocks = blocks.saturating_add(end.saturating_sub(start)));
+            blocks
+        }
+        None => alarms.free_blocks,
+    };
+    check_free_count(&mut env, group, Some(swept));
     env.findings
 }
 
@@ -384,7 +404,11 @@ struct Lost {
 fn lost_ranges(env: &mut Env<'_>, group: &Group) -> Lost {
     let mut lost = Lost::default();
     let Some(header) = group.header else { return lost };
-    fn of<'c, R: Record>(env: &mut Env<'c>, name: TreeName, root: &paxfs_format::group::TreeRoot) -> Vec<Range<u64>> {
+    fn of<'c, R: Record>(
+        env: &mut Env<'c>,
+        name: TreeName,
+        root: &paxfs_format::group::TreeRoot,
+    ) -> Vec<Range<u64>> {
         let (mut gap, mut list) = (crate::trees::Gap::default(), Vec::new());
         walk::<R>(env, name, root, |_, item| match item {
             Item::Sound(_, record) => list.extend(gap.seen(record.key().start, record.end())),
@@ -463,7 +487,12 @@ fn by_overlap(left: &mut [Option<Held>], right: &mut [Option<Held>], pairs: &mut
     }
 }
 
-fn told(check: &Check<'_>, group: &Group, which: Which, hunk: (Option<Held>, Option<Held>)) -> Option<Finding> {
+fn told(
+    check: &Check<'_>,
+    group: &Group,
+    which: Which,
+    hunk: (Option<Held>, Option<Held>),
+) -> Option<Finding> {
     let number = group.number;
     let start = check.volume.geometry.group_start(number);
     let tree = match which {
@@ -533,7 +562,8 @@ fn told(check: &Check<'_>, group: &Group, which: Which, hunk: (Option<Held>, Opt
 fn tell_alarms(env: &mut Env<'_>, group: &Group, alarms: &Alarms) {
     let check = env.check;
     let start = check.volume.geometry.group_start(group.number);
-    let parts = |range: &Range<u64>| (start.saturating_add(range.start), range.end.saturating_sub(range.start));
+    let parts =
+        |range: &Range<u64>| (start.saturating_add(range.start), range.end.saturating_sub(range.start));
     let mut found = Vec::new();
     for (range, inode) in &alarms.crossed {
         let (block, blocks) = parts(range);

@@ -20,7 +20,9 @@ pub(crate) fn structure_field(fault: &StructureFault) -> String {
     match fault {
         StructureFault::Header(fault) => header_field(fault).to_owned(),
         StructureFault::Version(_) => ".version".to_owned(),
-        StructureFault::Geometry(paxfs_format::geometry::GeometryError::Field { field, .. }) => format!(".{field}"),
+        StructureFault::Geometry(paxfs_format::geometry::GeometryError::Field { field, .. }) => {
+            format!(".{field}")
+        }
         _ => String::new(),
     }
 }

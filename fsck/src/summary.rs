@@ -1,8 +1,8 @@
 //! What a check comes to.
 
+use crate::context::PASSES;
 use crate::exit::Exit;
 use crate::finding::{Finding, SCHEMA};
-use crate::context::PASSES;
 use crate::severity::Severity;
 use crate::usage::Usage;
 use paxfs_format::volume::Found;

@@ -100,14 +100,18 @@ fn owners(env: &Env<'_>, group: &Group, window: &Range<u64>) -> Vec<u8> {
         if last.0 != owner {
             let inode = check.volume.inode_unverified(owner);
             let flags = inode.map_or(u32::MAX, |inode| inode.flags.get());
-            last = (owner, match flags {
-                flags if flags & !InodeFlags::KNOWN != 0 => SUMMED | UNSUMMED,
-                flags if flags & InodeFlags::NOCSUM != 0 => UNSUMMED,
-                _ => SUMMED,
-            });
+            last = (
+                owner,
+                match flags {
+                    flags if flags & !InodeFlags::KNOWN != 0 => SUMMED | UNSUMMED,
+                    flags if flags & InodeFlags::NOCSUM != 0 => UNSUMMED,
+                    _ => SUMMED,
+                },
+            );
         }
         let part = |block: u64| {
-            usize::try_from(block.clamp(window.start, window.end).saturating_sub(window.start)).unwrap_or(usize::MAX)
+            usize::try_from(block.clamp(window.start, window.end).saturating_sub(window.start))
+                .unwrap_or(usize::MAX)
         };
         let range = part(record.key().start)..part(record.end());
         owners.get_mut(range).unwrap_or_default().iter_mut().for_each(|owner| *owner |= last.1);
@@ -195,4 +199,3 @@ fn one(
     let finding = with_owners(env, group, inside..inside.saturating_add(1), finding);
     env.findings.push(finding);
 }
-

@@ -21,7 +21,8 @@ pub(crate) fn open(image: &Image<'_>, group: Option<u32>) -> Result<Found, Error
         None => Ok(find(image)?),
         Some(0) => {
             let found = read_superblock(image, 0);
-            let (superblock, geometry) = found.map_err(|fault| Error::NoCopy { group: 0, fault: Some(fault) })?;
+            let (superblock, geometry) =
+                found.map_err(|fault| Error::NoCopy { group: 0, fault: Some(fault) })?;
             Ok(Found { superblock, geometry, block: 0, primary_fault: None })
         }
         Some(group) => {
@@ -114,7 +115,10 @@ pub(crate) fn elect(
 /// The camp that fits the volume best; of equals, that of the block in use, else the larger one.
 fn best<'v>(votes: &'v Votes, fits: &dyn Fn(&Superblock, Geometry) -> u64) -> Option<&'v Camp> {
     let most = votes.camps.values().map(|camp| camp.voters.len()).max().unwrap_or(0);
-    let majority = votes.camps.values().find(|camp| camp.voters.len() * 2 > votes.camps.values().map(|c| c.voters.len()).sum());
+    let majority = votes
+        .camps
+        .values()
+        .find(|camp| camp.voters.len() * 2 > votes.camps.values().map(|c| c.voters.len()).sum());
     if let Some(camp) = majority.filter(|_| most > 2) {
         return Some(camp);
     }
@@ -140,7 +144,8 @@ fn report(votes: &Votes, found: &Found, findings: &mut Vec<Finding>) {
     let mine = essence(&found.superblock);
     let clean = found.superblock.is_clean();
     for camp in votes.camps.values() {
-        let (theirs, ours) = (camp.superblock.header.generation.get(), found.superblock.header.generation.get());
+        let (theirs, ours) =
+            (camp.superblock.header.generation.get(), found.superblock.header.generation.get());
         if !clean && theirs > ours {
             for group in &camp.voters {
                 let at = format!("{}.header.generation", path(*group));
@@ -166,8 +171,14 @@ fn report(votes: &Votes, found: &Found, findings: &mut Vec<Finding>) {
 /// Fields in which two superblocks differ that should be alike.
 fn differences(left: &Superblock, right: &Superblock, clean: bool) -> Vec<Difference> {
     let own = ["header.place", "header.crc"];
-    let late = ["header.generation", "state", "written.seconds", "written.nanoseconds", "checked.seconds",
-        "checked.nanoseconds"];
+    let late = [
+        "header.generation",
+        "state",
+        "written.seconds",
+        "written.nanoseconds",
+        "checked.seconds",
+        "checked.nanoseconds",
+    ];
     let mut all = diff(&Superblock::LAYOUT, left.as_bytes(), right.as_bytes());
     all.retain(|one| !own.contains(&one.path.as_str()) && (clean || !late.contains(&one.path.as_str())));
     all

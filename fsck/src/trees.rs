@@ -11,7 +11,9 @@ use paxfs_format::header::{BlockKind, Expected, Header};
 use paxfs_format::image::Image;
 use paxfs_format::node::{Branch, MAX_HEIGHT, Node};
 use paxfs_format::record::{Key, Record, Space};
-use paxfs_format::tree::{Defect, NodeFault, NodePlace, Place, RecordPlace, Tree, TreeFault, Visitor, Walked};
+use paxfs_format::tree::{
+    Defect, NodeFault, NodePlace, Place, RecordPlace, Tree, TreeFault, Visitor, Walked,
+};
 use paxfs_format::volume::Volume;
 use std::sync::atomic::Ordering;
 use zerocopy::FromBytes;
@@ -117,7 +119,8 @@ pub(crate) fn walk<'c, R: Record>(
     };
     let tree = tree::<R>(env.check, name, &root);
     let volume = env.check.volume;
-    let mut walker = Walker { env, name, take, lost: false, doubtful: 0, faulty: false, last: None, disputed: None };
+    let mut walker =
+        Walker { env, name, take, lost: false, doubtful: 0, faulty: false, last: None, disputed: None };
     let walked = tree.walk(&volume.blocks, &mut walker);
     let Walker { lost, doubtful, faulty, .. } = walker;
     Outcome { walked, lost, doubtful, faulty }
@@ -156,7 +159,9 @@ fn rooted(env: &mut Env<'_>, name: TreeName, root: &TreeRoot) -> Option<TreeRoot
         // Corrected when the group's header was read.
         return Some(*root);
     }
-    let Some(height) = other_height(env.check.volume, name.kind(), name.owner(), root) else { return Some(*root) };
+    let Some(height) = other_height(env.check.volume, name.kind(), name.owner(), root) else {
+        return Some(*root);
+    };
     if (height == 1) != (root.nodes.get() == 1) {
         let fault = format!("block {} holds a node of level {}, not the root", root.block.get(), height - 1);
         let finding = Finding::new(format!("{name}.root.block"), Problem::TreeRoot { fault });
@@ -182,7 +187,8 @@ pub(crate) fn other_height(
         Some((bytes, u32::from(header.level.get())))
     };
     let (bytes, level) = node(root.block.get())?;
-    let height = level.checked_add(1).filter(|height| *height != root.height.get() && *height <= MAX_HEIGHT)?;
+    let height =
+        level.checked_add(1).filter(|height| *height != root.height.get() && *height <= MAX_HEIGHT)?;
     volume.structure(Expected { kind, place: root.block.get(), owner }).ok()?;
     let (_, body) = bytes.split_at(size_of::<Header>());
     let child = Branch::ref_from_prefix(body).ok().and_then(|(branch, _)| node(branch.child.get()));
@@ -229,7 +235,7 @@ struct Walker<'w, 'c, F> {
     doubtful: u64,
     faulty: bool,
     /// The last node that was walked.
-    last: Option<u64>,
+    last: Option<NodePlace>,
     /// The level of the last key that was out of order.
     disputed: Option<u32>,
 }
@@ -238,7 +244,7 @@ impl<'c, R: Record, F: FnMut(&mut Env<'c>, Item<'_, R>)> Visitor<R> for Walker<'
     fn node(&mut self, at: &NodePlace, node: &Node) {
         let name = self.name;
         self.env.generation(node.header.generation.get(), || format!("{name}.{at}"), name.inode());
-        self.last = Some(at.block);
+        self.last = Some(*at);
         self.env.mark(at.block, || format!("{name}.{at}"), name.inode());
     }
 
@@ -258,7 +264,7 @@ impl<'c, R: Record, F: FnMut(&mut Env<'c>, Item<'_, R>)> Visitor<R> for Walker<'
         let message = fault.what.to_string();
         self.faulty = true;
         // A node of which all keys belong elsewhere is told of without having been walked.
-        let stranger = matches!((&fault.what, fault.at), (Defect::FirstKey { .. }, Place::Node(node)) if self.last != Some(node.block));
+        let stranger = matches!((&fault.what, fault.at), (Defect::FirstKey { .. }, Place::Node(node)) if self.last != Some(node));
         if stranger {
             self.env.check.doubts.blocks.store(true, Ordering::Relaxed);
         }
@@ -301,7 +307,10 @@ impl<'c, R: Record, F: FnMut(&mut Env<'c>, Item<'_, R>)> Visitor<R> for Walker<'
                 return self.late(Late { tree: name, finding, ends: vec![found, expected] });
             }
             Defect::Record(_) => Problem::Record { fault: message },
-            Defect::Overlap { end, start } => Problem::RecordOverlap { end, start },
+            Defect::Overlap { end, start } => {
+                let finding = with_file(Finding::new(at, Problem::RecordOverlap { end, start }), name);
+                return self.late(Late { tree: name, finding, ends: vec![end, start] });
+            }
             Defect::Mergeable => {
                 let finding = with_file(Finding::new(at, Problem::RecordMergeable { fault: message }), name);
                 return self.late(Late { tree: name, finding, ends: border });

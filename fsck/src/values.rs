@@ -48,7 +48,8 @@ pub(crate) fn value(
             Err(fault) => {
                 let (field, fault) = body_fault(&fault);
                 let problem = Problem::ValueDamaged { inode: subject.number, block, fault };
-                env.findings.push(Finding::new(format!("{}{field}", at(index)), problem).of_file(subject.number));
+                env.findings
+                    .push(Finding::new(format!("{}{field}", at(index)), problem).of_file(subject.number));
                 if env.marking {
                     env.check.mark_damaged(block, BlockKind::VALUE);
                 }

@@ -70,7 +70,8 @@ fn nodes(volume: &Volume<Image<'_>>, tree: &str, to: &mut Vec<String>) {
 
 /// Paths of structures: all forms, a few of each.
 fn structures(volume: &Volume<Image<'_>>) -> Vec<String> {
-    let mut to = vec!["sb".to_owned(), "sb[1]".to_owned(), "journal.slot[0]".to_owned(), "journal.slot[1]".to_owned()];
+    let mut to =
+        vec!["sb".to_owned(), "sb[1]".to_owned(), "journal.slot[0]".to_owned(), "journal.slot[1]".to_owned()];
     for group in volume.geometry.group_numbers() {
         to.push(format!("group[{group}]"));
         to.push(format!("group_copy[{group}]"));
@@ -105,7 +106,9 @@ fn structures(volume: &Volume<Image<'_>>) -> Vec<String> {
     }
     for block in 0..volume.geometry.blocks {
         let sum = format!("sum[{block}]");
-        if resolve(volume, &sum).is_ok_and(|target| target.read(&volume.blocks).is_ok_and(|bytes| bytes != [0; 8])) {
+        if resolve(volume, &sum)
+            .is_ok_and(|target| target.read(&volume.blocks).is_ok_and(|bytes| bytes != [0; 8]))
+        {
             to.push(sum);
         }
     }
@@ -218,7 +221,8 @@ fn run(name: &str, any: &[&str]) {
                         continue;
                     }
                 };
-                let new: Vec<&Finding> = found.iter().filter(|finding| !base.contains(&name_of(finding))).collect();
+                let new: Vec<&Finding> =
+                    found.iter().filter(|finding| !base.contains(&name_of(finding))).collect();
                 match new.len() {
                     0 if found.len() != base.len() => one += 1,
                     0 => missed.entry(shape(path)).or_default().push(format!("{path} {verb:?} {csum:?}")),
@@ -243,7 +247,9 @@ fn run(name: &str, any: &[&str]) {
             }
         }
     }
-    println!("{name}: {tried} damages, {one} of one finding, {exact} of them at the field itself, {many} of several");
+    println!(
+        "{name}: {tried} damages, {one} of one finding, {exact} of them at the field itself, {many} of several"
+    );
     let unexplained: Vec<_> = missed
         .iter()
         .filter(|(shape, _)| !ANY.iter().map(|(any, _)| any).chain(any).any(|any| shape.contains(any)))

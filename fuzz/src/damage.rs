@@ -47,8 +47,8 @@ pub fn damaged(sample: &Sample, draw: &mut Draw<'_>) -> (Device, Vec<String>) {
 
 /// One field of one structure.
 fn field(sample: &Sample, device: &mut Device, draw: &mut Draw<'_>) -> Option<String> {
-    let structure = draw.pick(&sample.structures)?.clone();
-    let target = leaf(structure, draw)?;
+    let kind = draw.pick(&sample.structures)?;
+    let target = leaf(draw.pick(kind)?.clone(), draw)?;
     let verb = match draw.pick(&Verb::ALL).copied()? {
         Verb::Random(_) => Verb::Random(draw.number()),
         verb => verb,

@@ -44,7 +44,10 @@ fn named(device: &Device, path: &str) -> Option<Target> {
     if let Some(value) = Value::read(&target.kind, &bytes).filter(|_| single) {
         let mut stored = vec![0; bytes.len()];
         let outcome = set(&target.kind, &mut stored, &value.to_string());
-        assert!(outcome.is_ok() && stored == bytes, "{path:?}: {value} is stored as {stored:x?}, not {bytes:x?}");
+        assert!(
+            outcome.is_ok() && stored == bytes,
+            "{path:?}: {value} is stored as {stored:x?}, not {bytes:x?}"
+        );
     }
     Some(target)
 }

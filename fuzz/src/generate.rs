@@ -3,6 +3,7 @@
 use crate::samples::{Sample, samples};
 use crate::{damage, field_path, image_check, journal_replay, recipe};
 use fastrand::Rng;
+use std::sync::OnceLock;
 
 /// A target, and where its inputs come from.
 #[derive(Debug, Clone, Copy)]
@@ -73,17 +74,19 @@ fn journal(rng: &mut Rng) -> Vec<u8> {
 }
 
 fn path(rng: &mut Rng) -> Vec<u8> {
-    let mut bytes = match rng.choose_multiple(samples(), 1).first().map(|sample: &&Sample| &sample.structures) {
-        Some(structures) if rng.u8(..4) > 0 => {
-            let at = rng.usize(..structures.len().max(1));
-            structures.get(at).map(|target| target.text.clone().into_bytes()).unwrap_or_default()
-        }
-        _ => mutated(rng, &paths()),
-    };
+    let mut bytes = if rng.u8(..4) > 0 { structure(rng).unwrap_or_default() } else { mutated(rng, &paths()) };
     if rng.bool() {
         bytes = mutated(rng, &[bytes]);
     }
     bytes
+}
+
+/// The path of a structure of a sample.
+fn structure(rng: &mut Rng) -> Option<Vec<u8>> {
+    let sample: &Sample = rng.choice(samples())?;
+    let kind = rng.choice(&sample.structures)?;
+    let target = rng.choice(kind)?;
+    Some(target.text.clone().into_bytes())
 }
 
 fn yaml(rng: &mut Rng) -> Vec<u8> {
@@ -92,7 +95,8 @@ fn yaml(rng: &mut Rng) -> Vec<u8> {
 
 /// Journals of committed transactions.
 fn journals() -> Vec<Vec<u8>> {
-    crate::samples::journals()
+    static JOURNALS: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
+    JOURNALS.get_or_init(crate::samples::journals).clone()
 }
 
 /// Paths, values, verbs.
@@ -123,7 +127,7 @@ const EDGES: [u64; 10] = [0, 1, 7, 0x7f, 0xff, 0xffff, 0x7fff_ffff, 0xffff_ffff,
 
 /// A seed with a few changes.
 fn mutated(rng: &mut Rng, seeds: &[Vec<u8>]) -> Vec<u8> {
-    let mut bytes = rng.choose_multiple(seeds, 1).first().map(|seed| seed.to_vec()).unwrap_or_default();
+    let mut bytes = rng.choice(seeds).cloned().unwrap_or_default();
     for _ in 0..rng.usize(..8) {
         change(rng, &mut bytes, seeds);
     }
@@ -144,13 +148,13 @@ fn change(rng: &mut Rng, bytes: &mut Vec<u8>, seeds: &[Vec<u8>]) {
             bytes.drain(at..end.min(at + 64));
         }
         3 => {
-            let edge = rng.choose_multiple(EDGES, 1).first().copied().unwrap_or(0).to_le_bytes();
-            let size = rng.choose_multiple([1, 2, 4, 8], 1).first().copied().unwrap_or(1);
+            let edge = rng.choice(EDGES).unwrap_or(0).to_le_bytes();
+            let size = rng.choice([1, 2, 4, 8]).unwrap_or(1);
             bytes.iter_mut().skip(at).zip(edge).take(size).for_each(|(to, from)| *to = from);
         }
         4 => {
             // A part of another seed in place of one of the same length.
-            let other = rng.choose_multiple(seeds, 1).first().map(|seed| seed.as_slice()).unwrap_or_default();
+            let other = rng.choice(seeds).map(Vec::as_slice).unwrap_or_default();
             let from = rng.usize(..=other.len());
             let part = other.iter().skip(from).take(rng.usize(..64));
             bytes.iter_mut().skip(at).zip(part).for_each(|(to, from)| *to = *from);

@@ -37,9 +37,16 @@ pub fn journal_replay(data: &[u8]) {
     assert!(found.fault.is_none() || found.live.is_empty(), "live transactions of a damaged journal");
     let numbers: Vec<u64> = found.live.iter().map(|live| live.sequence).collect();
     assert!(numbers.iter().all(|number| *number > generation), "live transactions that are in their homes");
-    assert!(numbers.windows(2).all(|pair| matches!(pair, [a, b] if a.checked_add(1) == Some(*b))), "{numbers:?}");
+    assert!(
+        numbers.windows(2).all(|pair| matches!(pair, [a, b] if a.checked_add(1) == Some(*b))),
+        "{numbers:?}"
+    );
     for write in found.live.iter().flat_map(|live| &live.writes) {
-        assert!(write.block < geometry.blocks && !geometry.journal().contains(&write.block), "{}", write.block);
+        assert!(
+            write.block < geometry.blocks && !geometry.journal().contains(&write.block),
+            "{}",
+            write.block
+        );
     }
     let device = Device::memory(vec![0; bytes(geometry.blocks)]);
     let (mut once, mut twice) = (Image::new(&device), Image::new(&device));

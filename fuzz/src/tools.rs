@@ -11,33 +11,70 @@ use paxfs_fsck::severity::Severity;
 use std::num::NonZeroUsize;
 
 /// Commands of dbg that need no argument to find anything.
-const COMMANDS: [&str; 12] = [
-    "sb", "sb 1", "group", "journal", "freesp", "huge", "sharing", "space", "ls -l /", "tree rmap 0", "tree refcount 1", "show sb",
+const COMMANDS: [&str; 20] = [
+    "sb",
+    "sb 1",
+    "group",
+    "journal",
+    "freesp",
+    "huge",
+    "sharing",
+    "space",
+    "ls -lR /",
+    "tree -n free",
+    "tree refcount",
+    "tree rmap",
+    "tree inodes",
+    "tree -n clusters",
+    "tree bad",
+    "show sb",
+    "show group[1].free",
+    "owner -s 0..2048",
+    "dump -",
+    "dump --obfuscate -",
 ];
-/// Commands of dbg with a number, which is chosen.
-const WITH_NUMBER: [&str; 6] = ["block", "inode", "owner", "path", "extents", "ls"];
+/// Commands of dbg with the number of a block, which is chosen.
+const OF_BLOCKS: [&str; 3] = ["block", "owner", "show block"];
+/// Commands of dbg with the number of an inode, which is chosen.
+const OF_INODES: [&str; 7] =
+    ["inode", "path", "extents", "ls", "tree extents", "tree directory", "tree -n attributes"];
+/// The inodes of small volumes are in the first clusters behind the journal.
+const INODE_BLOCKS: core::ops::Range<u64> = 48..64;
 
-/// Checks the device, and asks dbg two things that follow from `data`.
+/// Checks the device, and asks dbg three things that follow from `data`.
 pub fn ask_all(device: Device, data: &[u8]) {
     check(&device, 1 + data.len() % 2);
     let blocks = device.len() / 4096;
-    let mut hash = data.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    hash ^= hash >> 32;
-    let bytes = hash.to_le_bytes();
+    let bytes = digest(data).to_le_bytes();
     let mut draw = Draw::new(&bytes);
     let Ok(mut session) = Session::on(device) else { return };
+    let json = if draw.byte() & 1 == 0 { " -J" } else { "" };
     if let Some(line) = draw.pick(&COMMANDS) {
-        ask(&mut session, line);
+        ask(&mut session, &format!("{line}{json}"));
     }
-    let number = draw.below(blocks);
-    match draw.pick(&WITH_NUMBER) {
-        Some(&"inode") => ask(&mut session, &format!("inode {}", number * 8)),
-        Some(&"owner") => ask(&mut session, &format!("owner {number}..{blocks}")),
-        Some(command) => ask(&mut session, &format!("{command} {number}")),
-        None => (),
+    if let Some(command) = draw.pick(&OF_BLOCKS) {
+        let block = draw.bytes(2).iter().fold(0, |number, &byte| number << 8 | u64::from(byte));
+        let block = block.checked_rem(blocks).unwrap_or(0);
+        let line = if *command == "show block" {
+            format!("show block[{block}]")
+        } else {
+            format!("{command} {block}")
+        };
+        ask(&mut session, &format!("{line}{json}"));
     }
+    if let Some(command) = draw.pick(&OF_INODES) {
+        let first = INODE_BLOCKS.start * 8;
+        let inode = first + draw.below((INODE_BLOCKS.end - INODE_BLOCKS.start) * 8);
+        ask(&mut session, &format!("{command} {inode}{json}"));
+    }
+}
+
+/// Eight bytes that follow from all of the data (FNV-1a).
+fn digest(data: &[u8]) -> u64 {
+    let hash = data.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    hash ^ hash >> 32
 }
 
 /// One line of dbg's prompt. What it says does not matter here, that it ends does.

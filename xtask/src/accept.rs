@@ -81,9 +81,9 @@ impl Place {
             .map(|word| word.to_string_lossy().into_owned())
             .collect();
         let line = words.join(" ").replace(&format!("{}/", self.directory.path().display()), "");
-        let line = line.split_once("paxfs-tools.").map_or(line.as_str(), |(_, rest)| {
-            rest.split_once('/').map_or(rest, |(_, rest)| rest)
-        });
+        let line = line
+            .split_once("paxfs-tools.")
+            .map_or(line.as_str(), |(_, rest)| rest.split_once('/').map_or(rest, |(_, rest)| rest));
         println!("$ {line}");
         let output = command.env("NO_COLOR", "1").stdin(std::process::Stdio::null()).output()?;
         let (text, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

@@ -80,7 +80,9 @@ fn make(shell: &Shell<'_>, size: &str) -> Result<()> {
     shell.show("find files/ -type f | wc -l", 0)?;
     shell.show("ls files/", 0)?;
     shell.show(&format!("mkfs.paxfs -s -d files image {size}"), 0)?;
-    shell.say("The whole of it checked: every checksum, every record, both directions. It exits with 0: clean.");
+    shell.say(
+        "The whole of it checked: every checksum, every record, both directions. It exits with 0: clean.",
+    );
     shell.show("fsck.paxfs -n -f image", 0)?;
     Ok(())
 }
@@ -91,12 +93,15 @@ fn ask(shell: &Shell<'_>) -> Result<()> {
     shell.show("dbg.paxfs image tree refcount 0 | head -n 5", 0)?;
     let records: Value = serde_json::from_str(&shell.ask("dbg.paxfs -J image tree refcount 0")?)?;
     let block = records.pointer("/records/0/start").and_then(Value::as_u64);
-    let block = block.context("no two files of the directory have equal contents: there is no shared block to show")?;
+    let block = block
+        .context("no two files of the directory have equal contents: there is no shared block to show")?;
     shell.say("Who owns one of them? The reverse map says it, the parent pointers make paths of it.");
     let text = shell.show(&format!("dbg.paxfs image owner {block}"), 0)?;
     let owners = text.lines().filter(|line| line.contains(" data ") && line.contains('/')).count();
     ensure!(owners >= 2, "{owners} owners of a block that is shared");
-    shell.say("The same for a list of media errors, as the kernel's `badblocks` files have it: sector and length.");
+    shell.say(
+        "The same for a list of media errors, as the kernel's `badblocks` files have it: sector and length.",
+    );
     let sectors = format!("{} 1\n", block * 8 + 3);
     shell.ask(&format!("printf '{}' > badblocks", sectors.replace('\n', "\\n")))?;
     shell.show("cat badblocks", 0)?;
@@ -106,7 +111,9 @@ fn ask(shell: &Shell<'_>) -> Result<()> {
 
 /// Damages a copy in both directions that the check compares, with all checksums right.
 fn damage(shell: &Shell<'_>) -> Result<()> {
-    shell.say("A copy is damaged: a reference count, and a record of the reverse map. Checksums are made to fit.");
+    shell.say(
+        "A copy is damaged: a reference count, and a record of the reverse map. Checksums are made to fit.",
+    );
     shell.show("cp --sparse=always image damaged", 0)?;
     let records: Value = serde_json::from_str(&shell.ask("dbg.paxfs -J image tree rmap 0")?)?;
     let records = records.get("records").and_then(Value::as_array).context("no reverse map")?;
@@ -114,7 +121,9 @@ fn damage(shell: &Shell<'_>) -> Result<()> {
     let at = of_file.and_then(|record| record.get("at")).and_then(Value::as_str).context("no file in it")?;
     shell.show("dbg.paxfs damaged fuzz 'refcount[0].leaf[0].rec[0].count' add", 0)?;
     shell.show(&format!("dbg.paxfs damaged fuzz '{at}.offset' lastbit"), 0)?;
-    shell.say("The check finds all of it, says which files are hit, and exits with 4: errors left uncorrected.");
+    shell.say(
+        "The check finds all of it, says which files are hit, and exits with 4: errors left uncorrected.",
+    );
     let text = shell.show("fsck.paxfs -n -f damaged", 4)?;
     ensure!(text.contains("PX-"), "findings without codes");
     shell.say("What differs, field by field.");

@@ -49,7 +49,8 @@ pub fn lay_out(workspace: &Workspace, prefix: &Path) -> Result<()> {
 fn copy(from: &Path, to: &Path, mode: u32) -> Result<()> {
     let directory = to.parent().context("a file without a directory")?;
     fs::create_dir_all(directory).with_context(|| format!("{}", directory.display()))?;
-    let new = tempfile::NamedTempFile::new_in(directory).with_context(|| format!("{}", directory.display()))?;
+    let new =
+        tempfile::NamedTempFile::new_in(directory).with_context(|| format!("{}", directory.display()))?;
     fs::copy(from, new.path()).with_context(|| format!("{}", from.display()))?;
     fs::set_permissions(new.path(), fs::Permissions::from_mode(mode))?;
     new.persist(to).with_context(|| format!("{}", to.display()))?;

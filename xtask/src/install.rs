@@ -22,6 +22,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let relative = arguments.prefix.is_relative() && arguments.destdir == Path::new("/");
     let prefix = if relative { arguments.prefix.clone() } else { arguments.destdir.join(below_root) };
     dist::lay_out(&Workspace::find()?, &prefix)?;
-    println!("installed in {}: `mkfs -t paxfs` and `fsck -t paxfs` find the tools in /sbin, or by PATH", prefix.display());
+    println!(
+        "installed in {}: `mkfs -t paxfs` and `fsck -t paxfs` find the tools in /sbin, or by PATH",
+        prefix.display()
+    );
     Ok(())
 }

@@ -16,7 +16,8 @@ pub fn render(tool: &Tool) -> Result<Vec<u8>> {
     command.build();
     let release = format!("paxfs {}", env!("CARGO_PKG_VERSION"));
     // A date would differ from build to build; without any, what follows would take its place.
-    let man = Man::new(command.clone()).section("8").date(" ").source(release).manual("System administration");
+    let man =
+        Man::new(command.clone()).section("8").date(" ").source(release).manual("System administration");
     let mut page = Vec::new();
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
@@ -46,7 +47,9 @@ fn commands(roff: &mut Roff, tool: &Tool, command: &Command) {
             prose(roff, &about.to_string());
         }
         // Those of the tool itself were listed above.
-        let own = |argument: &&Arg| !argument.is_global_set() && !argument.is_hide_set() && argument.get_id() != "help";
+        let own = |argument: &&Arg| {
+            !argument.is_global_set() && !argument.is_hide_set() && argument.get_id() != "help"
+        };
         for argument in command.get_arguments().filter(own) {
             entry(roff, argument);
         }
@@ -59,12 +62,15 @@ fn commands(roff: &mut Roff, tool: &Tool, command: &Command) {
 
 /// The arguments of a command, in short.
 fn usage(command: &Command) -> String {
-    let options = command.get_arguments().any(|a| !a.is_positional() && !a.is_global_set() && a.get_id() != "help");
+    let options =
+        command.get_arguments().any(|a| !a.is_positional() && !a.is_global_set() && a.get_id() != "help");
     let mut text = String::from(if options { " [OPTIONS]" } else { "" });
     for argument in command.get_positionals() {
-        let more = if argument.get_num_args().is_some_and(|count| count.max_values() > 1) { "…" } else { "" };
+        let more =
+            if argument.get_num_args().is_some_and(|count| count.max_values() > 1) { "…" } else { "" };
         let name = value_names(argument);
-        text += &if argument.is_required_set() { format!(" {name}{more}") } else { format!(" [{name}{more}]") };
+        text +=
+            &if argument.is_required_set() { format!(" {name}{more}") } else { format!(" [{name}{more}]") };
     }
     text
 }
@@ -118,7 +124,8 @@ fn closing(roff: &mut Roff, command: &Command) {
 /// `Exit status: …` is a heading and what follows it.
 fn heading(paragraph: &str) -> Option<(&str, &str)> {
     let (heading, text) = paragraph.split_once(':')?;
-    let words = heading.starts_with(char::is_uppercase) && heading.chars().all(|c| c.is_alphabetic() || c == ' ');
+    let words =
+        heading.starts_with(char::is_uppercase) && heading.chars().all(|c| c.is_alphabetic() || c == ' ');
     let text = text.strip_prefix([' ', '\n']).unwrap_or(text);
     words.then_some((heading, text)).filter(|_| heading.len() <= 20)
 }
@@ -139,7 +146,8 @@ fn verbatim(roff: &mut Roff, text: &str) {
         prose(roff, text);
         return;
     }
-    let indent = text.lines().filter(|line| !line.is_empty()).map(|line| line.len() - line.trim_start().len()).min();
+    let indent =
+        text.lines().filter(|line| !line.is_empty()).map(|line| line.len() - line.trim_start().len()).min();
     roff.control("nf", []);
     for line in text.lines() {
         roff.text([roman(line.get(indent.unwrap_or(0)..).unwrap_or_default())]);

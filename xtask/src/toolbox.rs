@@ -52,7 +52,10 @@ impl Toolbox {
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
-    env::split_paths(&path).chain(usual).map(|directory| directory.join(program)).find(|path| is_program(path))
+    env::split_paths(&path)
+        .chain(usual)
+        .map(|directory| directory.join(program))
+        .find(|path| is_program(path))
 }
 
 fn is_program(path: &Path) -> bool {

@@ -1,8 +1,8 @@
 //! Whether `owner` says the truth: the bytes of a block are those of the file at the path and offset that it names; and
 //! it agrees, block for block, with what `space` says of the whole volume.
 
-use crate::toolbox::Toolbox;
 use crate::cargo::Workspace;
+use crate::toolbox::Toolbox;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use std::ffi::OsString;
@@ -87,7 +87,10 @@ pub fn data(toolbox: &Toolbox, image: &Path, source: &Path, count: u64, seed: u6
             compared += compare(&device, *block, &owner, source)?;
         }
     }
-    println!("{} blocks of data: {compared} paths and offsets named by owner have the same bytes", blocks.len());
+    println!(
+        "{} blocks of data: {compared} paths and offsets named by owner have the same bytes",
+        blocks.len()
+    );
     Ok(())
 }
 
@@ -193,7 +196,8 @@ fn one_block(run: &Run, block: u64) -> Run {
 
 /// What `space` says, by block.
 fn space(toolbox: &Toolbox, image: &Path) -> Result<Vec<Run>> {
-    let output = toolbox.command("dbg.paxfs").arg("-J").arg(image).arg("space").stderr(Stdio::inherit()).output()?;
+    let output =
+        toolbox.command("dbg.paxfs").arg("-J").arg(image).arg("space").stderr(Stdio::inherit()).output()?;
     ensure!(output.status.success(), "dbg.paxfs space: {}", output.status);
     let mut space: Space = serde_json::from_slice(&output.stdout).context("dbg.paxfs space -J")?;
     space.space.sort();
@@ -212,8 +216,10 @@ fn owners(toolbox: &Toolbox, image: &Path, blocks: &[u64]) -> Result<Vec<Vec<Run
     ensure!(output.status.success(), "dbg.paxfs owner: {}", output.status);
     writer.join().map_err(|_| anyhow::anyhow!("the writer failed"))??;
     let answers = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Owners>();
-    let answers: Vec<Vec<Run>> =
-        answers.map(|answer| answer.map(|answer| answer.owners)).collect::<Result<_, _>>().context("owner -J")?;
+    let answers: Vec<Vec<Run>> = answers
+        .map(|answer| answer.map(|answer| answer.owners))
+        .collect::<Result<_, _>>()
+        .context("owner -J")?;
     ensure!(answers.len() == blocks.len(), "{} answers for {} blocks", answers.len(), blocks.len());
     Ok(answers)
 }

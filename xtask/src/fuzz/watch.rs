@@ -161,7 +161,8 @@ impl Campaign {
     /// Says which input failed and how, and keeps it.
     fn report(&self, worker: &Worker, how: &str) -> Result<()> {
         let number = worker.last.number;
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/artifacts").join(self.target.name);
+        let directory =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/artifacts").join(self.target.name);
         fs::create_dir_all(&directory)?;
         let path = directory.join(format!("{}-{number}", self.seed));
         fs::write(&path, self.target.input(self.seed, number))?;

@@ -72,10 +72,14 @@ const PEAK_EVERY: u64 = 256;
 
 /// Goes through them.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let target = Target::named(&arguments.target).with_context(|| format!("no target `{}`", arguments.target))?;
+    let target =
+        Target::named(&arguments.target).with_context(|| format!("no target `{}`", arguments.target))?;
     let bytes = arguments.memory.saturating_mul(1 << 20);
-    setrlimit(Resource::As, Rlimit { current: Some(bytes), maximum: Some(bytes) }).context("address space")?;
+    setrlimit(Resource::As, Rlimit { current: Some(bytes), maximum: Some(bytes) })
+        .context("address space")?;
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).context("core dumps")?;
+    // Made once; not to be charged to the first input.
+    paxfs_fuzz::samples::samples();
     let file = OpenOptions::new().write(true).create(true).truncate(true).open(&arguments.progress)?;
     let end = Instant::now().checked_add(Duration::from_secs(arguments.seconds));
     let mut progress = Progress { number: arguments.first, ..Progress::default() };

@@ -92,7 +92,12 @@ pub fn hold(mut contenders: Vec<Contender>, rounds: usize) -> Result<Vec<Measure
         eprintln!("  {}", contender.name);
         contender.prepare()?;
         let anonymous = measure::anonymous_peak(&mut contender.command, contender.accepted)?;
-        measured.push(Measured { name: contender.name.clone(), samples: Vec::new(), anonymous, allocated: None });
+        measured.push(Measured {
+            name: contender.name.clone(),
+            samples: Vec::new(),
+            anonymous,
+            allocated: None,
+        });
     }
     for _ in 0..rounds {
         for (contender, measured) in contenders.iter_mut().zip(&mut measured) {

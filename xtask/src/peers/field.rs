@@ -115,7 +115,8 @@ impl<'a> Field<'a> {
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let kernel: Vec<&str> = kernel.trim().split(['.', '-']).take(2).collect();
         let versions = [("mkfs.xfs", "-V"), ("mke2fs", "-V"), ("mkfs.btrfs", "--version")];
-        let peers: Vec<String> = versions.iter().filter_map(|(name, flag)| self.version(name, flag)).collect();
+        let peers: Vec<String> =
+            versions.iter().filter_map(|(name, flag)| self.version(name, flag)).collect();
         format!(
             "{cores} cores, Linux {}, images on tmpfs, {} rounds in turn ({} where a run takes less than a second); {}.",
             kernel.join("."),
@@ -129,6 +130,12 @@ impl<'a> Field<'a> {
         let output = self.peer(name).ok()?.arg(flag).output().ok()?;
         let said = if output.stdout.is_empty() { output.stderr } else { output.stdout };
         let line = String::from_utf8_lossy(&said).lines().next()?.trim().to_owned();
-        Some(line.split(" (").next().unwrap_or(&line).replace("mkfs.btrfs, part of ", "").replace(" version", ""))
+        Some(
+            line.split(" (")
+                .next()
+                .unwrap_or(&line)
+                .replace("mkfs.btrfs, part of ", "")
+                .replace(" version", ""),
+        )
     }
 }

@@ -20,7 +20,14 @@ pub fn shared(field: &Field<'_>, xfs: &Peer) -> Result<Row> {
     contest(field, "owners of a shared block".to_owned(), "shared.paxfs", "0", "0", xfs)
 }
 
-fn contest(field: &Field<'_>, work: String, image: &str, file: &str, xfs_file: &str, xfs: &Peer) -> Result<Row> {
+fn contest(
+    field: &Field<'_>,
+    work: String,
+    image: &str,
+    file: &str,
+    xfs_file: &str,
+    xfs: &Peer,
+) -> Result<Row> {
     eprintln!("{work}");
     let image = field.path(image);
     let block = first_block(field, &image, file)?;
@@ -38,7 +45,8 @@ fn contest(field: &Field<'_>, work: String, image: &str, file: &str, xfs_file: &
 
 /// The first block of a file of ours.
 fn first_block(field: &Field<'_>, image: &Path, file: &str) -> Result<u64> {
-    let output = field.ours("dbg.paxfs").arg("-J").arg(image).args(["extents", &format!("/{file}")]).output()?;
+    let output =
+        field.ours("dbg.paxfs").arg("-J").arg(image).args(["extents", &format!("/{file}")]).output()?;
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).context("dbg.paxfs extents -J")?;
     let block = answer.pointer("/extents/0/start").and_then(serde_json::Value::as_u64);
     block.with_context(|| format!("no extents of {file} in {answer}"))
@@ -49,7 +57,9 @@ fn xfs_db(field: &Field<'_>, image: &Peer, file: &str) -> std::result::Result<Co
     let image = image.as_ref().map_err(Clone::clone)?;
     let sector = xfs_sector(field, image, file).map_err(|error| format!("xfs_db: {error:#}"))?;
     let mut command = field.peer("xfs_db")?;
-    command.args(["-r", "-f", "-c", "blockget", "-c", &format!("daddr {sector}"), "-c", "blockuse"]).arg(image);
+    command
+        .args(["-r", "-f", "-c", "blockget", "-c", &format!("daddr {sector}"), "-c", "blockuse"])
+        .arg(image);
     Ok(Contender::new("xfs_db blockget, blockuse", command))
 }
 
@@ -60,7 +70,8 @@ fn xfs_sector(field: &Field<'_>, image: &Path, file: &str) -> Result<u64> {
     mounted.unmount()?;
     // Lines of extents: `number: first..last: first physical..last physical: …`
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let extent = text.lines().find(|line| line.trim_start().starts_with("0:")).context("filefrag shows no extent")?;
+    let extent =
+        text.lines().find(|line| line.trim_start().starts_with("0:")).context("filefrag shows no extent")?;
     let physical = extent.split(':').nth(2).and_then(|range| range.split("..").next()).context("filefrag")?;
     Ok(physical.trim().parse()?)
 }

@@ -22,7 +22,9 @@ const PIECES_QUICK: u64 = 2_000;
 /// The volume of ours.
 pub fn make_ours(field: &Field<'_>) -> Result<()> {
     let recipe = field.workspace.root.join(RECIPE);
-    mount::run(field.ours("mkfs.paxfs").args(["-q", "-p"]).arg(recipe).arg(field.path("shared.paxfs")).arg("4G"))
+    mount::run(
+        field.ours("mkfs.paxfs").args(["-q", "-p"]).arg(recipe).arg(field.path("shared.paxfs")).arg("4G"),
+    )
 }
 
 /// An XFS with the same: every other block of a file written, then the file cloned.

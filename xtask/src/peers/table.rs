@@ -43,13 +43,15 @@ pub fn render(rows: &[Row]) -> Result<String> {
 
 fn line(text: &mut String, measured: &Measured, ours: Option<&Measured>) -> Result<()> {
     let walls = measured.walls();
-    let (first, last) = (walls.first().copied().unwrap_or_default(), walls.last().copied().unwrap_or_default());
+    let (first, last) =
+        (walls.first().copied().unwrap_or_default(), walls.last().copied().unwrap_or_default());
     let middle = median(&walls).unwrap_or_default();
     write!(text, "| {} | {} ({} – {}) ", measured.name, time(middle), time(first), time(last))?;
     match ours.filter(|ours| ours.name != measured.name) {
         Some(ours) => {
             let ratios = measured.ratios(ours);
-            let (first, last) = (ratios.first().copied().unwrap_or(0.0), ratios.last().copied().unwrap_or(0.0));
+            let (first, last) =
+                (ratios.first().copied().unwrap_or(0.0), ratios.last().copied().unwrap_or(0.0));
             let middle = median(&ratios).unwrap_or(0.0);
             write!(text, "| {} ({} – {}) ", ratio(middle), ratio(first), ratio(last))?;
         }
@@ -92,5 +94,6 @@ pub fn put(path: &Path, text: &str) -> Result<()> {
     let missing = || format!("{}: no line `{}` with a `{END}` below", path.display(), BEGIN.trim_end());
     let (before, rest) = whole.split_once(BEGIN).with_context(missing)?;
     let (_, after) = rest.split_once(END).with_context(missing)?;
-    fs::write(path, format!("{before}{BEGIN}{text}{END}{after}")).with_context(|| format!("{}", path.display()))
+    fs::write(path, format!("{before}{BEGIN}{text}{END}{after}"))
+        .with_context(|| format!("{}", path.display()))
 }

@@ -18,7 +18,8 @@ pub fn make(root: &Path, files: u64) -> Result<()> {
         }
         let random = usize::try_from(mix(file) % (1 << 40)).unwrap_or(0);
         let (length, start) = (100 + random % 6000, random % 250_000);
-        let bytes = contents.get(start..start + length).context("a file longer than what there is to write")?;
+        let bytes =
+            contents.get(start..start + length).context("a file longer than what there is to write")?;
         fs::write(directory.join(format!("file-{file:07}.dat")), bytes)?;
     }
     Ok(())
