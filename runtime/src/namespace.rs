@@ -685,6 +685,11 @@ impl Names<'_> {
         {
             return Err(Error::Invalid("a directory cannot be moved below itself"));
         }
+        // The directory that the name is moved out of cannot be replaced by it: it is locked, and not empty.
+        if there.is_some_and(|there| there.inode == from) {
+            let is_directory = moved.kind == FileType::Directory;
+            return Err(if is_directory { Error::NotEmpty } else { Error::IsADirectory });
+        }
         let child = self.core.inode(moved.inode)?;
         let other = there.map(|there| self.core.inode(there.inode)).transpose()?;
         // Of two that are in no directory of each other, the lower number first.
