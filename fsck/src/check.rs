@@ -212,7 +212,7 @@ impl<'c> Run<'_, 'c> {
         let check = self.check;
         self.index()?;
         if !check.rmap() {
-            claim_roles(check);
+            crate::claims::claim_roles(check);
         }
         self.space_and_inodes()?;
         self.directories()?;
@@ -436,7 +436,7 @@ impl<'c> Run<'_, 'c> {
         let check = self.check;
         let pool = self.pool;
         if !check.rmap() {
-            sum_claims(check);
+            crate::claims::sum_claims(check);
         }
         let mut unchecked = Vec::new();
         let mut roles = HashSet::new();
@@ -450,7 +450,7 @@ impl<'c> Run<'_, 'c> {
                 }
             }
             if !check.rmap() {
-                env.findings.extend(clashes(check));
+                env.findings.extend(crate::claims::clashes(check));
             }
         });
         self.summary.unchecked.append(&mut unchecked);
@@ -530,58 +530,4 @@ fn deliver_one(
     finding.files.first = files;
     summary.count(&finding);
     on_finding(finding);
-}
-
-/// Without reverse map: the blocks of metadata are claimed before any file's.
-fn claim_roles(check: &Check<'_>) {
-    for group in &check.groups {
-        let bitmap = crate::bitmap::Bitmap::new(check.volume.geometry.group_len(group.number));
-        for role in crate::space::expected_roles(check, group) {
-            bitmap.claim(role.range());
-        }
-        let _ = group.claimed.set(bitmap);
-    }
-}
-
-/// Without reverse map: what nobody has claimed must be the free-space tree.
-fn sum_claims(check: &Check<'_>) {
-    for group in &check.groups {
-        let Some(bitmap) = group.claimed.get() else { continue };
-        let mut sum = crate::multiset::Multiset::default();
-        bitmap.free(|start, end| sum.add(check.key.hash(&crate::space::Run { start, end, what: 0 })));
-        locked(&group.space).free_swept = sum;
-    }
-}
-
-/// Without reverse map: blocks that two have claimed.
-fn clashes(check: &Check<'_>) -> Vec<Finding> {
-    let mut list = core::mem::take(&mut *locked(&check.clashes));
-    list.sort_by(|one, other| (one.0.start, one.1, &one.2).cmp(&(other.0.start, other.1, &other.2)));
-    let mut findings = Vec::new();
-    for (range, inode, at) in list {
-        let (block, blocks) = (range.start, range.end.saturating_sub(range.start));
-        let place = check.volume.geometry.locate(block);
-        let role = place.and_then(|place| {
-            let group = check.group(place.group)?;
-            let inside = u64::from(place.block);
-            crate::space::expected_roles(check, group).into_iter().find(|role| role.range().contains(&inside))
-        });
-        let problem = match role {
-            Some(_) => Problem::DataCrossed { block, blocks, inode },
-            None => Problem::DataTwice { block, blocks, inode, other: other_owner(check, block, inode) },
-        };
-        findings.push(Finding::new(at, problem).of_file(inode));
-    }
-    findings
-}
-
-/// Another inode that owns a block, found by asking all files.
-fn other_owner(check: &Check<'_>, block: u64, inode: u64) -> u64 {
-    use paxfs_format::owners::{Role, Source, owners};
-    let all = owners(check.volume, block..block.saturating_add(1), Source::Files);
-    let data = all.flatten().filter_map(|owned| match owned.role {
-        Role::Data(data) => Some(data.inode),
-        _ => None,
-    });
-    data.into_iter().find(|other| *other != inode).unwrap_or(inode)
 }

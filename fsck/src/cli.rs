@@ -50,7 +50,8 @@ pub struct Cli {
     pub explain: Option<String>,
     /// Print the version
     #[arg(short = 'V', long = "version", action = ArgAction::Version)]
-    version: (),
+    #[allow(dead_code, reason = "the parser prints it and exits")]
+    version: Option<bool>,
     /// The volume: a file, a block device, or a devdax device
     #[arg(required_unless_present = "explain")]
     pub device: Option<PathBuf>,

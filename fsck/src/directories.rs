@@ -125,7 +125,7 @@ fn follow(check: &Check<'_>, from: u64, root: u64, way: &mut Vec<u64>) -> End {
         way.push(number);
         let Some(parent) = parent(check, number) else { break End::Rooted };
         number = parent;
-        if way.len() % 2 == 0 {
+        if way.len().is_multiple_of(2) {
             slow_at = slow_at.saturating_add(1);
             slow = way.get(slow_at).copied().unwrap_or(slow);
         }

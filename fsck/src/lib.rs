@@ -1,11 +1,11 @@
 //! fsck.paxfs: checks a paxfs volume, whole, both ways, in little memory.
 //!
 //! * The specification: [`problem`] (everything that can be found), [`severity`], [`finding`] (what, where, whom it hits).
-//! * The check: [`check`] (pass after pass), [`summary`] (what it comes to), [`usage`] (what it costs).
-//! * Pass 1: `superblocks`, `journal`, `groups`. Pass 2: `groups`, `space`, `sweep`; `bitmap` without reverse map.
-//!   Pass 3: `inodes`, `extents`, `entries` and `body`, `values`. Pass 4: `directories`. Pass 5: `sums`.
-//! * Proofs and what follows when one fails: `multiset`, `observe`, `differences`, `naming` and `space_naming`,
-//!   `names_naming`.
+//! * The check: [`check`] (pass after pass), `summary` (what it comes to), `usage` (what it costs).
+//! * Pass 1: `superblocks`, `journal`, `groups`. Pass 2: `groups`, `space`, `sweep`; `claims` and `bitmap` without reverse map.
+//!   Pass 3: `inodes`, `inode`, `extents`, `entries` and `body`, `values`. Pass 4: `directories`. Pass 5: `sums`.
+//! * Proofs and what follows when one fails: `multiset`, `observe`, `differences`; `naming`, `judge`, `patch` and
+//!   `space_naming` for space, `names_naming` for names.
 //! * Beneath: `context` (what passes share), `trees` (walks), `pool` (threads), `structures` (words).
 //! * The tool: [`cli`], [`report`], `progress`, `replay`, [`exit`], [`run`].
 //!
@@ -15,6 +15,7 @@
 mod bitmap;
 mod body;
 mod check;
+mod claims;
 pub mod cli;
 mod context;
 mod differences;
@@ -25,12 +26,15 @@ pub mod exit;
 mod extents;
 pub mod finding;
 mod groups;
+mod inode;
 mod inodes;
 mod journal;
+mod judge;
 mod multiset;
 mod names_naming;
 mod naming;
 mod observe;
+mod patch;
 mod pool;
 pub mod problem;
 mod progress;

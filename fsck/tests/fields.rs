@@ -2,7 +2,12 @@
 //!
 //! By default one verb of each field is tried, a different one each, so that a run is short. `PAXFS_FIELDS=all` tries
 //! all, `PAXFS_FIELDS=report` also prints what was found of each.
-#![allow(missing_docs)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test says what it expects by failing"
+)]
 
 use paxfs_format::declare::Kind;
 use paxfs_format::device::Device;
@@ -192,6 +197,7 @@ fn run(name: &str, any: &[&str]) {
     let only = std::env::var("PAXFS_FIELD").unwrap_or_default();
     let all = !mode.is_empty();
     let mut missed: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut nowhere: BTreeMap<String, String> = BTreeMap::new();
     let (mut tried, mut one, mut many, mut exact) = (0u32, 0u32, 0u32, 0u32);
     for (number, path) in paths.iter().enumerate() {
         if !path.contains(&only) {
@@ -221,6 +227,16 @@ fn run(name: &str, any: &[&str]) {
                         continue;
                     }
                 };
+                for finding in &found {
+                    let known = resolve(&volume, &finding.at).is_ok()
+                        || find(&device).is_ok_and(|found| {
+                            let damaged = Volume::new(Image::new(&device), found.superblock, found.geometry);
+                            resolve(&damaged, &finding.at).is_ok()
+                        });
+                    if !known {
+                        nowhere.insert(shape(&finding.at), format!("{path} {verb:?}: {}", finding.at));
+                    }
+                }
                 let new: Vec<&Finding> =
                     found.iter().filter(|finding| !base.contains(&name_of(finding))).collect();
                 match new.len() {
@@ -250,6 +266,7 @@ fn run(name: &str, any: &[&str]) {
     println!(
         "{name}: {tried} damages, {one} of one finding, {exact} of them at the field itself, {many} of several"
     );
+    assert!(nowhere.is_empty(), "paths that lead nowhere: {nowhere:#?}");
     let unexplained: Vec<_> = missed
         .iter()
         .filter(|(shape, _)| !ANY.iter().map(|(any, _)| any).chain(any).any(|any| shape.contains(any)))

@@ -76,14 +76,12 @@ impl Place {
 
     /// Runs a command, and shows it; fails unless it exits with `status`. What it printed.
     fn run(&self, command: &mut Command, status: i32) -> Result<String> {
-        let words: Vec<String> = std::iter::once(command.get_program())
+        let program = Path::new(command.get_program()).file_name().unwrap_or_default();
+        let words = std::iter::once(program)
             .chain(command.get_args())
-            .map(|word| word.to_string_lossy().into_owned())
-            .collect();
-        let line = words.join(" ").replace(&format!("{}/", self.directory.path().display()), "");
-        let line = line
-            .split_once("paxfs-tools.")
-            .map_or(line.as_str(), |(_, rest)| rest.split_once('/').map_or(rest, |(_, rest)| rest));
+            .map(|word| word.to_string_lossy().into_owned());
+        let line =
+            words.collect::<Vec<_>>().join(" ").replace(&format!("{}/", self.directory.path().display()), "");
         println!("$ {line}");
         let output = command.env("NO_COLOR", "1").stdin(std::process::Stdio::null()).output()?;
         let (text, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

@@ -1,8 +1,8 @@
 //! One tool's page of the manual.
 //!
-//! Name, synopsis, description and options come from clap_mangen. Commands, which it would put on pages of their own,
-//! follow in the same page; and the paragraphs of the tool's closing help that begin with a heading (`Exit status: …`)
-//! become sections.
+//! Title, name and options come from clap_mangen. The synopsis is written as in other pages about file systems, flags
+//! together. Commands, which clap_mangen would put on pages of their own, follow in the same page; and the paragraphs of
+//! the tool's closing help that begin with a heading (`Exit status: …`) become sections.
 
 use crate::tools::Tool;
 use anyhow::Result;
@@ -21,8 +21,10 @@ pub fn render(tool: &Tool) -> Result<Vec<u8>> {
     let mut page = Vec::new();
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
-    man.render_synopsis_section(&mut page)?;
-    man.render_description_section(&mut page)?;
+    let mut opening = Roff::new();
+    synopsis(&mut opening, tool, &command);
+    description(&mut opening, &command);
+    opening.to_writer(&mut page)?;
     man.render_options_section(&mut page)?;
     let mut rest = Roff::new();
     commands(&mut rest, tool, &command);
@@ -30,6 +32,43 @@ pub fn render(tool: &Tool) -> Result<Vec<u8>> {
     see_also(&mut rest, tool);
     rest.to_writer(&mut page)?;
     Ok(page)
+}
+
+/// `tool [-abc] [-d VALUE] DEVICE [COMMAND …]`.
+fn synopsis(roff: &mut Roff, tool: &Tool, command: &Command) {
+    let shown = |argument: &&Arg| !argument.is_hide_set();
+    let (with_value, flags): (Vec<&Arg>, Vec<&Arg>) = command
+        .get_arguments()
+        .filter(shown)
+        .filter(|argument| !argument.is_positional())
+        .partition(|argument| argument.get_action().takes_values());
+    let letters: String = flags.iter().filter_map(|flag| flag.get_short()).collect();
+    let mut line = vec![bold(tool.name), roman(" ["), bold(format!("-{letters}")), roman("]")];
+    for argument in with_value {
+        let name = match (argument.get_short(), argument.get_long()) {
+            (Some(short), _) => format!("-{short}"),
+            (None, long) => format!("--{}", long.unwrap_or_default()),
+        };
+        line.extend([roman(" ["), bold(name), roman(" "), italic(value_names(argument)), roman("]")]);
+    }
+    for argument in command.get_positionals().filter(shown) {
+        let (before, after) = if argument.is_required_set() { (" ", "") } else { (" [", "]") };
+        line.extend([roman(before), italic(value_names(argument)), roman(after)]);
+    }
+    if command.has_subcommands() {
+        line.extend([roman(" ["), italic("COMMAND"), roman(" …]")]);
+    }
+    roff.control("SH", ["SYNOPSIS"]);
+    roff.text(line);
+}
+
+/// The long description without its first paragraph, which is the short one.
+fn description(roff: &mut Roff, command: &Command) {
+    let short = command.get_about().map(ToString::to_string).unwrap_or_default();
+    let long = command.get_long_about().map(ToString::to_string);
+    let text = long.as_deref().and_then(|long| long.strip_prefix(&short)).unwrap_or(&short);
+    roff.control("SH", ["DESCRIPTION"]);
+    prose(roff, text.trim_start());
 }
 
 /// What can follow the options, each with its own.

@@ -19,7 +19,7 @@ pub fn accept(place: &Place) -> Result<()> {
     println!("\nOne of everything");
     let source = place.path("kinds");
     make(place, &source)?;
-    for features in ["rmap,reflink", "^rmap,^reflink"] {
+    for features in ["rmap,reflink", "rmap,reflink,csum", "rmap,^reflink,csum", "^rmap,^reflink"] {
         let image = place.path("kinds.paxfs");
         let mut mkfs = place.toolbox.command("mkfs.paxfs");
         mkfs.args(["-q", "-f", "-O", features]);

@@ -65,9 +65,9 @@ impl Measured {
         walls
     }
 
-    /// The peak of its resident set in bytes.
-    pub fn resident(&self) -> u64 {
-        self.samples.iter().map(|sample| sample.resident).max().unwrap_or(0)
+    /// The peak of its resident set in bytes, when that is known.
+    pub fn resident(&self) -> Option<u64> {
+        self.samples.iter().filter_map(|sample| sample.resident).max()
     }
 
     /// How many times as long as `other` it took, round by round, ascending.

@@ -13,8 +13,9 @@ use wait4::Wait4;
 pub struct Sample {
     /// From its start to its end.
     pub wall: Duration,
-    /// Its peak resident set in bytes, pages of mapped files included.
-    pub resident: u64,
+    /// Its peak resident set in bytes, pages of mapped files included; none when it had no more than this program, as
+    /// which it began.
+    pub resident: Option<u64>,
 }
 
 /// How often the anonymous memory of a process is looked at.
@@ -28,7 +29,8 @@ pub fn run(command: &mut Command, accepted: &[i32]) -> Result<Sample> {
     let used = child.wait4().context("wait4")?;
     let wall = started.elapsed();
     accept(command, used.status, accepted, &mut messages)?;
-    Ok(Sample { wall, resident: used.rusage.maxrss })
+    let resident = Some(used.rusage.maxrss).filter(|&peak| peak > own_peak());
+    Ok(Sample { wall, resident })
 }
 
 /// Runs a command to its end; the most anonymous memory it was seen to have, in bytes.
@@ -67,7 +69,17 @@ fn accept(command: &Command, status: ExitStatus, accepted: &[i32], messages: &mu
 
 /// Anonymous memory of a process that runs.
 fn anonymous(child: &Child) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    memory(&child.id().to_string(), "RssAnon:")
+}
+
+/// Peak of this program's own resident set, with some pages to spare.
+pub fn own_peak() -> u64 {
+    memory("self", "VmHWM:").unwrap_or(0).saturating_add(256 << 10)
+}
+
+/// A line of a process's status, in bytes.
+fn memory(process: &str, name: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }

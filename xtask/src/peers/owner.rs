@@ -5,29 +5,23 @@ use crate::peers::field::{Field, Peer};
 use crate::peers::mount::Mount;
 use crate::peers::table::Row;
 use anyhow::{Context, Result};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Of a block of one of many files.
 pub fn files(field: &Field<'_>, xfs: &Peer) -> Result<Row> {
     let work = format!("owner of a block, {} files", field.files);
     let file = format!("directory-{:05}/file-{:07}.dat", field.files / 2 / 500, field.files / 2);
-    contest(field, work, "files.paxfs", &file, &file, xfs)
+    contest(field, work, "files.paxfs", &file, xfs)
 }
 
 /// Of a block that many files share.
 pub fn shared(field: &Field<'_>, xfs: &Peer) -> Result<Row> {
-    contest(field, "owners of a shared block".to_owned(), "shared.paxfs", "0", "0", xfs)
+    contest(field, "owners of a shared block".to_owned(), "shared.paxfs", "big", xfs)
 }
 
-fn contest(
-    field: &Field<'_>,
-    work: String,
-    image: &str,
-    file: &str,
-    xfs_file: &str,
-    xfs: &Peer,
-) -> Result<Row> {
+fn contest(field: &Field<'_>, work: String, image: &str, file: &str, xfs: &Peer) -> Result<Row> {
     eprintln!("{work}");
     let image = field.path(image);
     let block = first_block(field, &image, file)?;
@@ -35,7 +29,7 @@ fn contest(
     ours.arg(&image).arg("owner").arg(block.to_string());
     let mut contenders = vec![Contender::new("dbg.paxfs owner", ours)];
     let mut skipped = Vec::new();
-    match xfs_db(field, xfs, xfs_file) {
+    match xfs_db(field, xfs, file) {
         Ok(contender) => contenders.push(contender),
         Err(why) => skipped.push(why),
     }
@@ -43,13 +37,19 @@ fn contest(
     Ok(Row { work, measured, skipped })
 }
 
-/// The first block of a file of ours.
+/// The first block of a file of ours. It may have very many extents, so that only the first is read.
 fn first_block(field: &Field<'_>, image: &Path, file: &str) -> Result<u64> {
-    let output =
-        field.ours("dbg.paxfs").arg("-J").arg(image).args(["extents", &format!("/{file}")]).output()?;
-    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).context("dbg.paxfs extents -J")?;
-    let block = answer.pointer("/extents/0/start").and_then(serde_json::Value::as_u64);
-    block.with_context(|| format!("no extents of {file} in {answer}"))
+    let mut command = field.ours("dbg.paxfs");
+    command.arg("-J").arg(image).args(["extents", &format!("/{file}")]).stdout(Stdio::piped());
+    let mut child = command.spawn()?;
+    let lines = BufReader::new(child.stdout.take().context("no standard output")?).lines();
+    let first = lines.map_while(Result::ok).find(|line| line.starts_with("{\"offset\""));
+    // It may have ended by itself.
+    let _ = child.kill();
+    child.wait()?;
+    let line = first.with_context(|| format!("{file} has no extents"))?;
+    let extent: serde_json::Value = serde_json::from_str(line.trim_end_matches(','))?;
+    extent.get("start").and_then(serde_json::Value::as_u64).with_context(|| format!("no start in {extent}"))
 }
 
 /// `xfs_db` reads the whole volume and then answers for one block.

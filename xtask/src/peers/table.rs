@@ -1,6 +1,7 @@
 //! What was measured, as a table in Markdown, and its place in the README.
 
 use crate::peers::contest::{Measured, median};
+use crate::peers::measure::own_peak;
 use anyhow::{Context, Result};
 use std::fmt::Write;
 use std::fs;
@@ -58,7 +59,8 @@ fn line(text: &mut String, measured: &Measured, ours: Option<&Measured>) -> Resu
         None => write!(text, "| 1 ")?,
     }
     let allocated = measured.allocated.map_or_else(|| "–".to_owned(), size);
-    writeln!(text, "| {} | {} | {allocated} |", size(measured.anonymous), size(measured.resident()))?;
+    let resident = measured.resident().map_or_else(|| format!("≤ {}", size(own_peak())), size);
+    writeln!(text, "| {} | {resident} | {allocated} |", size(measured.anonymous))?;
     Ok(())
 }
 
