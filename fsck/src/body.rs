@@ -15,6 +15,7 @@ use paxfs_format::entry::{
     AttributeEntry, AttributeKind, DirectoryEntry, Entry, Head, MAX_NAME, entries, entry_size,
 };
 use paxfs_format::hash::{DISAMBIGUATOR, NameHash};
+use paxfs_format::inode::Which;
 use paxfs_format::names::{Parent, printable};
 use paxfs_format::units::Reserved;
 use std::sync::atomic::Ordering;
@@ -56,6 +57,8 @@ pub(crate) trait Kind: Sized {
     type Head: Head;
     /// The fork in paths.
     const FORK: &'static str;
+    /// The fork.
+    const WHICH: Which;
     /// Whether something follows the names.
     const HAS_VALUES: bool;
     /// The index of the fork.
@@ -117,6 +120,7 @@ fn reserved_fault(inode: u64, reserved: Reserved<2>) -> Option<Local> {
 impl Kind for Directory {
     type Head = DirectoryEntry;
     const FORK: &'static str = "directory";
+    const WHICH: Which = Which::Data;
     const HAS_VALUES: bool = false;
 
     fn tree(inode: u64) -> TreeName {
@@ -176,6 +180,7 @@ impl Kind for Directory {
 impl Kind for Attributes {
     type Head = AttributeEntry;
     const FORK: &'static str = "attributes";
+    const WHICH: Which = Which::Attributes;
     const HAS_VALUES: bool = true;
 
     fn tree(inode: u64) -> TreeName {
@@ -276,7 +281,12 @@ pub(crate) fn scan<'c, K: Kind, O: Observer>(
         index = index.saturating_add(1);
         let rest = body.bytes.get(offset..).unwrap_or_default();
         let Some(Ok(mut entry)) = entries::<K::Head>(rest).next() else {
-            let at = place.path(number, K::FORK);
+            let at = match (rest.len() < size_of::<K::Head>(), body.place) {
+                (false, _) => place.path(number, K::FORK),
+                // Too little for any entry: the end is wrong.
+                (true, EntryPlace::INLINE) => format!("inode[{number}].{}.inline_bytes", K::WHICH.name()),
+                (true, block) => format!("inode[{number}].{}.block[{block}].header.count", K::FORK),
+            };
             let problem = Problem::EntryLength { inode: number, offset: offset as u64 };
             scan.env.findings.push(Finding::new(at, problem).of_file(number));
             totals.count = totals.count.saturating_add(1);

@@ -320,7 +320,8 @@ fn mark_late(env: &mut Env<'_>, group: &Group) {
         if marks.contains(&Marked::Outside) {
             env.check.note_outside(block, String::new());
         } else if marks.contains(&Marked::Twice) {
-            env.find(format!("block[{block}]"), Problem::BlockTwice { block });
+            let at = crate::inodes::chunk_path(env.check, group, chunk.start);
+            env.find(format!("{at}.start"), Problem::BlockTwice { block });
         }
     }
 }

@@ -349,7 +349,7 @@ impl<'c, O: Observer> Scan<'c, O> {
 }
 
 /// The path of a chunk's record. Only findings need it, so it is looked for then.
-fn chunk_path(check: &Check<'_>, group: &Group, start: u32) -> String {
+pub(crate) fn chunk_path(check: &Check<'_>, group: &Group, start: u32) -> String {
     record_path::<Chunk>(check, group, GroupTree::Inodes, |chunk| chunk.start.get() == start)
 }
 

@@ -310,7 +310,9 @@ fn outside(env: &mut Env<'_>, group: &Group, clusters: &[Range<u64>]) {
             continue;
         }
         if at.is_empty() {
-            env.find(format!("block[{block}]"), Problem::ChunkOutside { block });
+            let start = u32::try_from(inside).unwrap_or(u32::MAX);
+            let at = crate::inodes::chunk_path(env.check, group, start);
+            env.find(format!("{at}.start"), Problem::ChunkOutside { block });
         } else {
             env.find(at, Problem::BlockOutside { block });
         }
@@ -491,17 +493,17 @@ fn tell_alarms(env: &mut Env<'_>, group: &Group, alarms: &Alarms) {
     for (range, inode) in &alarms.crossed {
         let (block, blocks) = parts(range);
         let problem = Problem::RmapCrossed { block, blocks, inode: *inode };
-        found.push((Finding::new(format!("block[{block}]"), problem), range));
+        found.push((Finding::new(format!("block[{block}].bytes"), problem), range));
     }
     for (range, inode, count) in &alarms.unwritten {
         let (block, blocks) = parts(range);
         let problem = Problem::SharedUnwritten { block, blocks, inode: *inode, count: *count };
-        found.push((Finding::new(format!("block[{block}]"), problem), range));
+        found.push((Finding::new(format!("block[{block}].bytes"), problem), range));
     }
     for (range, inode, other) in &alarms.twice {
         let (block, blocks) = parts(range);
         let problem = Problem::DataTwice { block, blocks, inode: *inode, other: *other };
-        found.push((Finding::new(format!("block[{block}]"), problem), range));
+        found.push((Finding::new(format!("block[{block}].bytes"), problem), range));
     }
     for (finding, range) in found {
         let finding = with_owners(env, group, range.clone(), finding);

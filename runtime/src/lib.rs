@@ -33,7 +33,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! * For users: [`engine`] (open, sync, close), [`namespace`] (names), [`file`] (data, space, attributes), [`share`]
+//! * For users: [`engine`] (open, sync, close), [`namespace`] (names), [`mod@file`] (data, space, attributes), [`share`]
 //!   (clone, dedupe), [`error`].
 //! * Below: `core` (joining and committing transactions), `data`, `map`, `entries` and `fork` (what operations change),
 //!   [`inodes`], [`space`] and [`pages`] (what is in memory), [`edit`] (changing trees), [`medium`] (stores and their
