@@ -228,8 +228,8 @@ pub(crate) fn index(
 /// The bodies of a fork one after the other, in the order of their cookies.
 pub(crate) struct Chain<'c, K> {
     pub totals: Totals,
-    /// The entry of the highest cookie so far, and its path.
-    last: Option<(Seen<'c>, String)>,
+    /// The entry of the highest cookie so far, and the ordinal of its body.
+    last: Option<(Seen<'c>, u64)>,
     kind: core::marker::PhantomData<K>,
 }
 
@@ -316,8 +316,9 @@ impl<'c, K: Kind> Chain<'c, K> {
                 let problem = Problem::IndexCookie { inode: number, found: low, lowest: first.cookie };
                 let at = format!("{}.{record}.cookie", K::tree(number));
                 scan.env.findings.push(Finding::new(at, problem).of_file(number));
-            } else if let Some((before, at)) = before.as_ref().filter(|_| overlaps) {
-                misplaced(&mut scan.env, number, before, at.clone(), (0, low.saturating_sub(1)));
+            } else if let Some((before, body)) = before.as_ref().filter(|_| overlaps) {
+                let at = EntryPlace { body: *body, index: before.index }.path(number, K::FORK);
+                misplaced(&mut scan.env, number, before, at, (0, low.saturating_sub(1)));
             } else {
                 misplaced(&mut scan.env, number, &first, path(&first), (low, high));
             }
@@ -328,13 +329,14 @@ impl<'c, K: Kind> Chain<'c, K> {
                 crate::body::twice(&mut scan.env, number, &first, before, path(&first));
             }
         }
-        self.last = Some((last, path(&last)));
+        self.last = Some((last, place));
     }
 
     /// The next body, which somebody else checks, begins at `high` plus 1.
     pub fn end(&self, env: &mut Env<'_>, inode: u64, high: u64) {
-        if let Some((last, at)) = self.last.as_ref().filter(|(last, _)| last.cookie > high) {
-            misplaced(env, inode, last, at.clone(), (0, high));
+        if let Some((last, body)) = self.last.as_ref().filter(|(last, _)| last.cookie > high) {
+            let at = EntryPlace { body: *body, index: last.index }.path(inode, K::FORK);
+            misplaced(env, inode, last, at, (0, high));
         }
     }
 }

@@ -32,10 +32,6 @@ problems! {
     /// right one.
     SuperblockDiffers "PX-SB-DIFFERS" Damage { field: String, found: String, expected: String }
         "{field} is {found}, the others have {expected}";
-    /// A copy of the superblock is newer than the superblock: somebody wrote the copy and not the original. Repair
-    /// copies the right one.
-    SuperblockCopyNewer "PX-SB-COPY-NEWER" Damage { group: u32, found: u64, expected: u64 }
-        "the copy in group {group} is of transaction {found}, the superblock of {expected}";
     /// A field of the superblock has a value that cannot be, but that nothing else depends on.
     SuperblockField "PX-SB-FIELD" Damage { field: String, found: String, reason: String }
         "{field} is {found}: {reason}";
@@ -347,9 +343,6 @@ problems! {
     /// An attribute entry is of no known kind.
     AttributeKind "PX-ATTRIBUTE-KIND" Loss { inode: u64, kind: u64 }
         "inode {inode} has an attribute of unknown kind {kind}";
-    /// A value is longer than can be, or its blocks do not add up to it.
-    AttributeValue "PX-ATTRIBUTE-VALUE" Loss { inode: u64, name: String, fault: String }
-        "the value of attribute \"{name}\" of inode {inode}: {fault}";
     /// A parent pointer's value is not the number of an inode.
     ParentValue "PX-PARENT-VALUE" Damage { inode: u64, name: String }
         "the parent pointer \"{name}\" of inode {inode} has no inode number as its value";

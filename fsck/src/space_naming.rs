@@ -493,17 +493,17 @@ fn tell_alarms(env: &mut Env<'_>, group: &Group, alarms: &Alarms) {
     for (range, inode) in &alarms.crossed {
         let (block, blocks) = parts(range);
         let problem = Problem::RmapCrossed { block, blocks, inode: *inode };
-        found.push((Finding::new(format!("block[{block}].bytes"), problem), range));
+        found.push((Finding::new(format!("block[{block}].raw"), problem), range));
     }
     for (range, inode, count) in &alarms.unwritten {
         let (block, blocks) = parts(range);
         let problem = Problem::SharedUnwritten { block, blocks, inode: *inode, count: *count };
-        found.push((Finding::new(format!("block[{block}].bytes"), problem), range));
+        found.push((Finding::new(format!("block[{block}].raw"), problem), range));
     }
     for (range, inode, other) in &alarms.twice {
         let (block, blocks) = parts(range);
         let problem = Problem::DataTwice { block, blocks, inode: *inode, other: *other };
-        found.push((Finding::new(format!("block[{block}].bytes"), problem), range));
+        found.push((Finding::new(format!("block[{block}].raw"), problem), range));
     }
     for (finding, range) in found {
         let finding = with_owners(env, group, range.clone(), finding);

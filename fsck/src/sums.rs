@@ -52,7 +52,7 @@ pub(crate) fn check(env: &mut Env<'_>, group: &Group, window: Range<u64>, owners
             What::Missing => (format!("sum[{block}].state"), Problem::SumMissing { block, blocks }),
             What::Stray => (format!("sum[{block}].state"), Problem::SumStray { block, blocks }),
             What::Open => (format!("sum[{block}].state"), Problem::SumOpen { block, blocks }),
-            What::Medium => (format!("block[{block}].bytes"), Problem::Medium { block, blocks }),
+            What::Medium => (format!("block[{block}].raw"), Problem::Medium { block, blocks }),
         };
         let finding = with_owners(env, group, range, Finding::new(at, problem));
         env.findings.push(finding);
@@ -139,7 +139,7 @@ fn table_block(
     let Ok(sums) = <[Sum]>::ref_from_bytes(bytes) else { return };
     if volume.blocks.failed(table) {
         let problem = Problem::Medium { block: table, blocks: 1 };
-        return env.find(format!("block[{table}].bytes"), problem);
+        return env.find(format!("block[{table}].raw"), problem);
     }
     let first = usize::try_from(range.start % SUMS_PER_BLOCK).unwrap_or(0);
     for (offset, (inside, sum)) in range.zip(sums.iter().skip(first)).enumerate() {

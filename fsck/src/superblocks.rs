@@ -51,13 +51,13 @@ struct Camp {
     geometry: Geometry,
 }
 
-/// What a superblock says, without what differs between copies.
-fn essence(superblock: &Superblock) -> u64 {
+/// What a superblock says, without what differs between copies; `clean` says whether the volume was closed.
+fn essence(superblock: &Superblock, clean: bool) -> u64 {
     let mut plain = *superblock;
     plain.header.place = 0.into();
     plain.header.crc = 0.into();
-    if !superblock.is_clean() {
-        // Copies are brought up to date when the volume is closed.
+    if !clean {
+        // Copies are brought up to date when the volume is closed, before block 0: they may be older or newer.
         let (state, generation) = (State::new(0), 0.into());
         plain.header.generation = generation;
         plain.state = state;
@@ -67,7 +67,7 @@ fn essence(superblock: &Superblock) -> u64 {
     xxh3_64(plain.as_bytes())
 }
 
-fn votes(image: &Image<'_>, geometry: &Geometry) -> Votes {
+fn votes(image: &Image<'_>, geometry: &Geometry, clean: bool) -> Votes {
     let mut votes = Votes { camps: BTreeMap::new(), faults: Vec::new() };
     for group in geometry.group_numbers() {
         let block = geometry.superblock(group);
@@ -76,7 +76,7 @@ fn votes(image: &Image<'_>, geometry: &Geometry) -> Votes {
         }
         match read_superblock(image, block) {
             Ok((superblock, geometry)) => {
-                let camp = votes.camps.entry(essence(&superblock));
+                let camp = votes.camps.entry(essence(&superblock, clean));
                 let camp = camp.or_insert(Camp { first: group, voters: Vec::new(), superblock, geometry });
                 camp.voters.push(group);
             }
@@ -95,10 +95,11 @@ pub(crate) fn elect(
     fits: &dyn Fn(&Superblock, Geometry) -> u64,
     findings: &mut Vec<Finding>,
 ) -> Found {
-    let votes = votes(image, &found.geometry);
-    let mine = essence(&found.superblock);
+    let clean = found.superblock.is_clean();
+    let votes = votes(image, &found.geometry, clean);
+    let mine = essence(&found.superblock, clean);
     let elected = if chosen || votes.camps.len() < 2 { None } else { best(&votes, fits) };
-    let elected = elected.filter(|camp| essence(&camp.superblock) != mine);
+    let elected = elected.filter(|camp| essence(&camp.superblock, clean) != mine);
     let found = match elected {
         Some(camp) => Found {
             superblock: camp.superblock,
@@ -141,20 +142,10 @@ fn report(votes: &Votes, found: &Found, findings: &mut Vec<Finding>) {
             findings.push(Finding::new(at, problem));
         }
     }
-    let mine = essence(&found.superblock);
     let clean = found.superblock.is_clean();
+    let mine = essence(&found.superblock, clean);
     for camp in votes.camps.values() {
-        let (theirs, ours) =
-            (camp.superblock.header.generation.get(), found.superblock.header.generation.get());
-        if !clean && theirs > ours {
-            for group in &camp.voters {
-                let at = format!("{}.header.generation", path(*group));
-                let problem = Problem::SuperblockCopyNewer { group: *group, found: theirs, expected: ours };
-                findings.push(Finding::new(at, problem));
-            }
-            continue;
-        }
-        if essence(&camp.superblock) == mine {
+        if essence(&camp.superblock, clean) == mine {
             continue;
         }
         for difference in differences(&camp.superblock, &found.superblock, clean) {

@@ -172,3 +172,27 @@ fn change(rng: &mut Rng, bytes: &mut Vec<u8>, seeds: &[Vec<u8>]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All but `image_check`, which has the tools print what they find.
+    #[test]
+    fn targets_take_their_seeds_and_some_inputs() {
+        for target in TARGETS.into_iter().filter(|target| target.name != "image_check") {
+            (target.seeds)().iter().for_each(|seed| (target.run)(seed));
+            (0..30).for_each(|number| (target.run)(&target.input(1, number)));
+        }
+    }
+
+    #[test]
+    fn inputs_follow_from_seed_and_number() {
+        for target in TARGETS.into_iter().chain([DAMAGE]) {
+            assert_eq!(target.input(1, 7), target.input(1, 7));
+            let different =
+                (0..20).filter(|&number| target.input(1, number) != target.input(2, number)).count();
+            assert!(different > 10, "{}", target.name);
+        }
+    }
+}

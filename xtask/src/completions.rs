@@ -48,3 +48,20 @@ fn file_name(shell: Shell, tool: &str) -> String {
         _ => tool.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_tool_is_completed_in_every_shell() {
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path()).unwrap();
+        for (shell, place) in PLACES {
+            for tool in &TOOLS {
+                let path = directory.path().join(place).join(file_name(shell, tool.name));
+                assert!(fs::read_to_string(path).unwrap().contains(tool.name), "{shell} {}", tool.name);
+            }
+        }
+    }
+}

@@ -204,3 +204,28 @@ fn see_also(roff: &mut Roff, tool: &Tool) {
     }
     roff.text(line);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tools::TOOLS;
+
+    #[test]
+    fn every_tool_has_a_page_with_its_sections() {
+        for tool in &TOOLS {
+            let page = String::from_utf8(render(tool).unwrap()).unwrap();
+            for section in ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "\"EXIT STATUS\"", "\"SEE ALSO\""] {
+                assert!(page.contains(&format!(".SH {section}\n")), "{}: {section}", tool.name);
+            }
+            assert!(page.starts_with(".ie"), "{}", tool.name);
+        }
+    }
+
+    #[test]
+    fn headings_are_words_before_a_colon() {
+        assert_eq!(heading("Exit status: 0 done"), Some(("Exit status", "0 done")));
+        assert_eq!(heading("Examples:\n  a\n  b"), Some(("Examples", "  a\n  b")));
+        assert_eq!(heading("With -U: the same"), None);
+        assert_eq!(heading("no heading: this"), None);
+    }
+}

@@ -41,3 +41,16 @@ pub const TOOLS: [Tool; 3] = [
         see_also: &["mkfs.paxfs", "fsck.paxfs"],
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tools_call_themselves_as_they_are_installed() {
+        for tool in &TOOLS {
+            assert_eq!((tool.command)().get_name(), tool.name);
+            assert_eq!(tool.name.replace('.', "-"), tool.binary);
+        }
+    }
+}

@@ -223,3 +223,32 @@ fn owners(toolbox: &Toolbox, image: &Path, blocks: &[u64]) -> Result<Vec<Vec<Run
     ensure!(answers.len() == blocks.len(), "{} answers for {} blocks", answers.len(), blocks.len());
     Ok(answers)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_taken_as_they_are_printed() {
+        assert_eq!(unescaped("/a b/c").unwrap(), PathBuf::from("/a b/c"));
+        assert_eq!(unescaped("/\\x5c\\xff").unwrap(), PathBuf::from(OsString::from_vec(b"/\\\xff".to_vec())));
+        assert!(unescaped("/\\x5").is_err());
+    }
+
+    #[test]
+    fn the_nth_block_is_found() {
+        let run = |start, length| Run {
+            start,
+            length,
+            role: String::new(),
+            inode: None,
+            offset: None,
+            shared: None,
+            unwritten: None,
+            paths: Vec::new(),
+        };
+        let runs = [run(10, 2), run(20, 1)];
+        let found: Vec<_> = (0..4).map(|n| nth(&runs, n)).collect();
+        assert_eq!(found, [Some(10), Some(11), Some(20), None]);
+    }
+}

@@ -5,16 +5,22 @@ use crate::fuzz::worker::Progress;
 use anyhow::{Context, Result, ensure};
 use paxfs_fuzz::generate::Target;
 use std::env;
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// The numbers of signals, the same on every Linux.
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
 /// Failures after which it ends: more would tell nothing new.
 const FAILURES_MAX: usize = 10;
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(100);
+/// Bytes that processes may have said, before it is forgotten: the tools say much about broken volumes.
+const MESSAGES_MAX: u64 = 1 << 20;
 /// Lines of what a process said that are shown when it ends badly.
 const LINES_MAX: usize = 30;
 
@@ -45,6 +51,7 @@ pub struct Bounds {
 /// A process and what is known of it.
 struct Worker {
     child: Child,
+    first: u64,
     progress: PathBuf,
     messages: PathBuf,
     last: Progress,
@@ -82,22 +89,22 @@ impl Campaign {
             thread::sleep(LOOK);
             let mut left = Vec::new();
             for mut worker in workers {
-                let how = match self.look(&mut worker)? {
-                    State::Runs => {
-                        left.push(worker);
-                        continue;
-                    }
-                    State::Done => None,
-                    State::Failed(how) => Some(how),
-                };
+                let state = self.look(&mut worker)?;
+                if let State::Runs = state {
+                    left.push(worker);
+                    continue;
+                }
                 tally.add(&worker.last);
-                let Some(how) = how else { continue };
-                tally.failures += 1;
-                self.report(&worker, &how)?;
+                let number = worker.last.number;
+                let next = match state {
+                    State::Runs | State::Done => continue,
+                    // Somebody else did that, or the kernel for want of memory: the input has another chance.
+                    State::Killed if worker.first != number => number,
+                    State::Killed => self.failed(&worker, "killed", &mut tally)?,
+                    State::Failed(how) => self.failed(&worker, &how, &mut tally)?,
+                };
                 let rest = bounds.seconds.saturating_sub(started.elapsed().as_secs());
-                if let Some(next) = worker.last.number.checked_add(self.jobs)
-                    && tally.failures < FAILURES_MAX
-                {
+                if tally.failures < FAILURES_MAX {
                     left.push(self.start(directory.path(), next, bounds, rest)?);
                 }
             }
@@ -118,6 +125,13 @@ impl Campaign {
         Ok(())
     }
 
+    /// Counts and reports a failure; the number to go on with.
+    fn failed(&self, worker: &Worker, how: &str, tally: &mut Tally) -> Result<u64> {
+        tally.failures += 1;
+        self.report(worker, how)?;
+        Ok(worker.last.number.saturating_add(self.jobs))
+    }
+
     fn start(&self, directory: &Path, first: u64, bounds: &Bounds, seconds: u64) -> Result<Worker> {
         let progress = directory.join(format!("progress-{first}"));
         let messages = directory.join(format!("messages-{first}"));
@@ -134,9 +148,11 @@ impl Campaign {
         for (name, value) in numbers {
             command.arg(name).arg(value.to_string());
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&messages)?);
+        // Appending, so that it can be emptied from here.
+        let log = OpenOptions::new().create(true).append(true).open(&messages)?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.env("NO_COLOR", "1").spawn().context("a worker")?;
-        Ok(Worker { child, progress, messages, last: Progress::default(), changed: Instant::now() })
+        Ok(Worker { child, first, progress, messages, last: Progress::default(), changed: Instant::now() })
     }
 
     fn look(&self, worker: &mut Worker) -> Result<State> {
@@ -146,8 +162,12 @@ impl Campaign {
             worker.changed = Instant::now();
         }
         worker.last = now;
+        if fs::metadata(&worker.messages).is_ok_and(|messages| messages.len() > MESSAGES_MAX) {
+            OpenOptions::new().write(true).open(&worker.messages)?.set_len(0)?;
+        }
         Ok(match ended {
             Some(status) if status.success() => State::Done,
+            Some(status) if [Some(SIGKILL), Some(SIGTERM)].contains(&status.signal()) => State::Killed,
             Some(status) => State::Failed(status.to_string()),
             None if worker.changed.elapsed() > self.timeout => {
                 worker.child.kill()?;
@@ -182,5 +202,7 @@ impl Campaign {
 enum State {
     Runs,
     Done,
+    /// By a signal that no program sends itself.
+    Killed,
     Failed(String),
 }

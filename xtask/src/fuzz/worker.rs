@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use paxfs_fuzz::generate::Target;
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -77,6 +77,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let bytes = arguments.memory.saturating_mul(1 << 20);
     setrlimit(Resource::As, Rlimit { current: Some(bytes), maximum: Some(bytes) })
         .context("address space")?;
+    // Nobody would stop it if the one that watches it was gone.
+    set_parent_process_death_signal(Some(Signal::KILL)).context("death signal")?;
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).context("core dumps")?;
     // Made once; not to be charged to the first input.
     paxfs_fuzz::samples::samples();

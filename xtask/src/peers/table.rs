@@ -99,3 +99,46 @@ pub fn put(path: &Path, text: &str) -> Result<()> {
     fs::write(path, format!("{before}{BEGIN}{text}{END}{after}"))
         .with_context(|| format!("{}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peers::measure::Sample;
+
+    fn measured(name: &str, milliseconds: &[u64]) -> Measured {
+        let sample = |ms: &u64| Sample { wall: Duration::from_millis(*ms), resident: Some(300 << 20) };
+        let samples = milliseconds.iter().map(sample).collect();
+        Measured { name: name.to_owned(), samples, anonymous: 1 << 20, allocated: Some(5000) }
+    }
+
+    #[test]
+    fn a_row_has_medians_and_ratios_of_the_same_rounds() {
+        let measured = vec![measured("ours", &[10, 20, 30]), measured("theirs", &[40, 20, 90])];
+        let row =
+            Row { work: "work".to_owned(), measured, skipped: vec!["other is not installed".to_owned()] };
+        let text = render(&[row]).unwrap();
+        let lines: Vec<&str> = text.lines().skip(2).collect();
+        assert_eq!(
+            lines,
+            [
+                "| work | ours | 20 ms (10 ms – 30 ms) | 1 | 1.0 MiB | 300 MiB | 4 KiB |",
+                "|  | theirs | 40 ms (20 ms – 90 ms) | 3.00 (1.00 – 4.00) | 1.0 MiB | 300 MiB | 4 KiB |",
+                "",
+                "Not measured:",
+                "",
+                "* work: other is not installed",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_table_goes_between_its_markers() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("README.md");
+        fs::write(&path, "a\n<!-- peers -->\nold\n<!-- end peers -->\nb\n").unwrap();
+        put(&path, "new\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "a\n<!-- peers -->\nnew\n<!-- end peers -->\nb\n");
+        fs::write(&path, "a\n").unwrap();
+        assert!(put(&path, "new\n").is_err());
+    }
+}
