@@ -130,6 +130,33 @@ impl Core {
         group.map(lock).ok_or(Error::damaged("a block number", "past the end of the volume"))
     }
 
+    /// A page of zeros in a cluster of a group, or of one behind it when that is full.
+    pub fn allocate_page(&self, near: u32, context: &Context) -> Result<u64> {
+        let count = self.groups.len() as u64;
+        let mut last = Error::NoSpace;
+        for step in 0..count {
+            let number = u32::try_from((u64::from(near) + step) % count).unwrap_or(0);
+            let mut group = self.group(number)?;
+            match group.allocate_metadata(1, context) {
+                Ok(block) => {
+                    group.new_page(self.pages(), context, block);
+                    return Ok(self.volume.geometry.volume_block(number, block));
+                }
+                Err(error) => last = error.into(),
+            }
+        }
+        Err(last)
+    }
+
+    /// Gives back a block of a cluster.
+    pub fn free_page(&self, block: u64) -> Result<()> {
+        let place = self.volume.geometry.locate(block);
+        let place = place.ok_or_else(|| Error::damaged(format_args!("block {block}"), "past the volume"))?;
+        self.group(place.group)?.free_metadata(place.block);
+        self.pages().forget(block);
+        Ok(())
+    }
+
     /// Number of the group where something with no better place is put.
     pub fn some_group(&self) -> u32 {
         let count = self.volume.geometry.groups().max(1);
@@ -167,7 +194,8 @@ impl Core {
         bytes > self.slot_bytes() / 2
     }
 
-    fn slot_bytes(&self) -> u64 {
+    /// Bytes of records that a transaction can have.
+    pub fn slot_bytes(&self) -> u64 {
         (self.volume.geometry.journal_blocks / SLOTS) * BLOCK_BYTES - size_of::<JournalSlot>() as u64
     }
 
@@ -175,6 +203,11 @@ impl Core {
     pub fn inode(&self, number: u64) -> Result<Arc<Cell>> {
         self.inodes
             .get(number, || self.volume.inode(number).copied().map_err(|fault| Error::inode(number, &fault)))
+    }
+
+    /// Number of the last transaction that was committed.
+    pub fn committed(&self) -> u64 {
+        self.running.load(Ordering::Relaxed).saturating_sub(1)
     }
 
     /// Makes all that was done so far durable.
@@ -237,47 +270,76 @@ impl Core {
     fn seal(&self) -> Result<Vec<LoggedWrite>> {
         let sequence = self.running.load(Ordering::Relaxed);
         let context = self.context();
-        let pages = self.pages();
-        for cell in self.inodes.take_dirty() {
-            self.seal_inode(&cell, sequence);
+        let inodes = self.inodes.take_dirty();
+        for cell in &inodes {
+            self.seal_inode(cell, sequence);
         }
-        for group in &self.groups {
-            let mut group = lock(group);
-            if group.changed {
-                group.settle(pages, &context)?;
-                group.changed = false;
-                let block = self.volume.geometry.group_header(group.number);
+        self.settle(&context)?;
+        let mut writes = self.log(sequence);
+        if self.slot_bytes() < logged_bytes(&writes) {
+            // Nodes of trees need not be logged where they are.
+            self.shadow(&inodes, &context)?;
+            writes = self.log(sequence);
+        }
+        for changed in self.pages().changed() {
+            if changed.fresh {
                 // SAFETY: the gate is held alone, so nobody else touches any page.
                 #[allow(unsafe_code)]
-                let page = unsafe { pages.page_mut(block) };
-                page.copy_from_slice(group.header.as_bytes());
+                let page = unsafe { self.pages().page_mut(changed.block) };
+                self.medium().store_nt(changed.block * BLOCK_BYTES, page.as_slice());
             }
-            group.seal();
         }
-        let medium = self.medium();
-        let mut writes = Vec::new();
-        for changed in pages.take_changed() {
-            // SAFETY: as above.
-            #[allow(unsafe_code)]
-            let page = unsafe { pages.page_mut(changed.block) };
-            self.seal_page(page, sequence);
-            let offset = changed.block * BLOCK_BYTES;
-            if changed.fresh {
-                medium.store_nt(offset, page.as_slice());
-                continue;
-            }
-            let mut old = [0; 4096];
-            medium.load(offset, &mut old);
-            writes.extend(LoggedWrite::between(changed.block, &old, page));
+        self.pages().clean();
+        for group in &self.groups {
+            lock(group).seal();
         }
-        // Marked again by `page_mut`.
-        let _clean = pages.take_changed();
         self.running.store(sequence + 1, Ordering::Relaxed);
         Ok(writes)
     }
 
+    /// Brings the trees and headers of all groups to what is in memory.
+    pub fn settle(&self, context: &Context) -> Result<()> {
+        loop {
+            let mut foreign = Vec::new();
+            for group in &self.groups {
+                let mut group = lock(group);
+                if core::mem::take(&mut group.changed) {
+                    group.settle(self.pages(), context)?;
+                    group.changed = false;
+                    foreign.append(&mut group.take_foreign());
+                    let block = self.volume.geometry.group_header(group.number);
+                    // SAFETY: the gate is held alone, so nobody else touches any page.
+                    #[allow(unsafe_code)]
+                    let page = unsafe { self.pages().page_mut(block) };
+                    page.copy_from_slice(group.header.as_bytes());
+                }
+            }
+            if foreign.is_empty() {
+                return Ok(());
+            }
+            foreign.into_iter().try_for_each(|block| self.free_page(block))?;
+        }
+    }
+
+    /// Seals the changed pages; returns what differs from the medium and is not fresh.
+    fn log(&self, sequence: u64) -> Vec<LoggedWrite> {
+        let mut writes = Vec::new();
+        for changed in self.pages().changed() {
+            // SAFETY: the gate is held alone, so nobody else touches any page.
+            #[allow(unsafe_code)]
+            let page = unsafe { self.pages().page_mut(changed.block) };
+            self.seal_page(page, sequence);
+            if !changed.fresh {
+                let mut old = [0; 4096];
+                self.medium().load(changed.block * BLOCK_BYTES, &mut old);
+                writes.extend(LoggedWrite::between(changed.block, &old, page));
+            }
+        }
+        writes
+    }
+
     /// Copies a dirty inode into its page.
-    fn seal_inode(&self, cell: &Cell, sequence: u64) {
+    pub fn seal_inode(&self, cell: &Cell, sequence: u64) {
         let mut state = cell.write();
         state.dirty = false;
         state.inode.header.generation = sequence.into();
@@ -366,9 +428,13 @@ impl Joined<'_> {
             let found = core.group(number)?.allocate_inode(core.pages(), &self.context);
             match found {
                 Ok(inode) => {
-                    // A slot that was used before keeps its generation.
+                    // A slot that was used before keeps its generation. One whose chunk is new begins with what no
+                    // earlier chunk in that place can have had.
                     let before = core.volume.inode(inode).map_or(0, |inode| inode.generation.get());
-                    let cell = core.inodes.insert(inode, make(inode, before.wrapping_add(1).max(1)));
+                    let first = self.context.generation & u64::from(u32::MAX);
+                    let first = u32::try_from(first).unwrap_or(1).max(1);
+                    let generation = if before == 0 { first } else { before.wrapping_add(1).max(1) };
+                    let cell = core.inodes.insert(inode, make(inode, generation));
                     core.inodes.set_dirty(&cell, &mut cell.write());
                     return Ok(cell);
                 }
@@ -377,6 +443,11 @@ impl Joined<'_> {
         }
         Err(last)
     }
+}
+
+/// Bytes of these writes in a journal slot.
+fn logged_bytes(writes: &[LoggedWrite]) -> u64 {
+    writes.iter().map(|write| (size_of::<journal::JournalRecord>() + write.data.len()) as u64).sum()
 }
 
 /// The lines of a block that a transaction changed.

@@ -98,6 +98,11 @@ impl Engine {
         self.core.medium().granularity()
     }
 
+    /// Number of the last transaction that was committed.
+    pub fn transactions(&self) -> u64 {
+        self.core.committed()
+    }
+
     /// Inode number of the root directory.
     pub fn root(&self) -> u64 {
         self.core.volume.superblock.root.get()

@@ -273,7 +273,7 @@ impl<'o> Entries<'o> {
             })?;
         }
         self.shrink::<H>(inode, used);
-        InodeNodes::new(self.core, self.joined, inode.header.place.get()).free_page(block)
+        self.core.free_page(block)
     }
 
     fn index_after<H: Change>(&self, inode: &Inode, low: u64) -> Result<Option<Index>> {

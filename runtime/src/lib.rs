@@ -35,7 +35,7 @@
 //!
 //! * For users: [`engine`] (open, sync, close), [`namespace`] (names), [`mod@file`] (data, space, attributes), [`share`]
 //!   (clone, dedupe), [`error`].
-//! * Below: `core` (joining and committing transactions), `data`, `map`, `entries` and `fork` (what operations change),
+//! * Below: `core` (joining and committing transactions), `shadow` (large ones), `data`, `map`, `entries` and `fork` (what operations change),
 //!   [`inodes`], [`space`] and [`pages`] (what is in memory), [`edit`] (changing trees), [`medium`] (stores and their
 //!   order).
 //!
@@ -54,5 +54,6 @@ mod map;
 pub mod medium;
 pub mod namespace;
 pub mod pages;
+mod shadow;
 pub mod share;
 pub mod space;

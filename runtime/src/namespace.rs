@@ -255,20 +255,19 @@ impl Names<'_> {
     /// Gives back the blocks of a fork but for file data.
     fn free_fork(&self, inode: &mut Inode, which: Which) -> Result<()> {
         let number = inode.header.place.get();
-        let nodes = InodeNodes::new(self.core, self.joined, number);
         let broken = |fault| Error::fork(number, &fault);
         if which == Which::Attributes {
             for entry in self.core.volume.attributes(inode) {
                 let entry = entry.map_err(broken)?;
                 if entry.head.kind == AttributeKind::BLOCKS {
-                    free_values(&nodes, entry.value)?;
+                    free_values(self.core, entry.value)?;
                 }
             }
         }
         let fork = *inode.fork(which);
         match fork.format {
-            ForkFormat::BLOCK => nodes.free_page(fork.tree.block.get())?,
-            ForkFormat::VALUES => free_values(&nodes, inode.inline(which).unwrap_or_default())?,
+            ForkFormat::BLOCK => self.core.free_page(fork.tree.block.get())?,
+            ForkFormat::VALUES => free_values(self.core, inode.inline(which).unwrap_or_default())?,
             ForkFormat::TREE
                 if inode.file_type() != Some(FileType::Regular) || which == Which::Attributes =>
             {
@@ -281,7 +280,7 @@ impl Names<'_> {
                         paxfs_format::fork::BodyPlace::Inline => None,
                     })
                     .collect();
-                bodies.into_iter().try_for_each(|block| nodes.free_page(block))?;
+                bodies.into_iter().try_for_each(|block| self.core.free_page(block))?;
                 crate::fork::edit_tree::<paxfs_format::index::Index>(
                     self.core,
                     self.joined,
@@ -387,10 +386,10 @@ impl Names<'_> {
 }
 
 /// Gives back the blocks of a value.
-pub(crate) fn free_values(nodes: &InodeNodes<'_>, pointers: &[u8]) -> Result<()> {
+pub(crate) fn free_values(core: &Core, pointers: &[u8]) -> Result<()> {
     let numbers = pointers.chunks_exact(8).filter_map(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
     let numbers: Vec<u64> = numbers.collect();
-    numbers.into_iter().try_for_each(|block| nodes.free_page(block))
+    numbers.into_iter().try_for_each(|block| core.free_page(block))
 }
 
 fn target_of(directory: u64, head: &DirectoryEntry) -> Result<Target> {

@@ -178,22 +178,33 @@ impl Pages {
         }
     }
 
-    /// The changed blocks, ascending, which are clean from now on. For a commit, while no operation runs.
-    pub fn take_changed(&self) -> Vec<Changed> {
-        let mut blocks = core::mem::take(&mut *lock(&self.dirty));
-        self.dirty_count.store(0, Ordering::Relaxed);
+    /// The changed blocks that are still in use, ascending. For a commit, while no operation runs.
+    pub fn changed(&self) -> Vec<Changed> {
+        let mut blocks = lock(&self.dirty).clone();
         blocks.sort_unstable();
-        let mut changed = Vec::with_capacity(blocks.len());
+        let changed = blocks.into_iter().filter_map(|block| {
+            let state = self.page(block).state.load(Ordering::Relaxed);
+            (state & FREED == 0).then_some(Changed { block, fresh: state & FRESH != 0 })
+        });
+        changed.collect()
+    }
+
+    /// Whether a block was changed and has to be logged where it is. Asks only what is in memory.
+    pub fn is_logged(&self, block: u64) -> bool {
+        let known = self.shard(block).get(&block).copied();
+        // SAFETY: as in `page`.
+        known.is_some_and(|page| unsafe { page.as_ref() }.state.load(Ordering::Relaxed) & (DIRTY | FRESH) == DIRTY)
+    }
+
+    /// Says that all that was changed is on its way to the medium. For a commit, while no operation runs.
+    pub fn clean(&self) {
+        let blocks = core::mem::take(&mut *lock(&self.dirty));
+        self.dirty_count.store(0, Ordering::Relaxed);
         for block in blocks {
-            let page = self.page(block);
-            let state = page.state.fetch_and(VERIFIED, Ordering::Relaxed);
-            if state & FREED == 0 {
-                changed.push(Changed { block, fresh: state & FRESH != 0 });
-            } else {
+            if self.page(block).state.fetch_and(VERIFIED, Ordering::Relaxed) & FREED != 0 {
                 self.drop_page(block);
             }
         }
-        changed
     }
 
     fn drop_page(&self, block: u64) {

@@ -17,7 +17,7 @@ mod refcounts;
 mod runs;
 mod settle;
 
-pub use clusters::{Cluster, Clusters};
+pub use clusters::Clusters;
 pub use runs::Runs;
 pub(crate) use settle::verified_node;
 
@@ -29,7 +29,7 @@ use paxfs_format::header::Seed;
 use paxfs_format::record::{Key, Record};
 use paxfs_format::rmap::{ExtentFlags, Owner, Rmap};
 use paxfs_format::tree::Tree;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Why space cannot be had or changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,10 +56,8 @@ pub struct Chunk {
     pub used: u64,
     /// Those without a name.
     pub orphans: u64,
-    /// Inodes freed since the last durable commit, not to be used again before.
-    pub pending: u64,
-    /// Whether the inode index has yet to follow.
-    pub changed: bool,
+    /// Inodes that are freed, but not to be used again before that is durable.
+    pub held: u64,
 }
 
 /// What is needed to make nodes and records of one volume.
@@ -102,10 +100,17 @@ pub struct Group {
     chunks: BTreeMap<u32, Chunk>,
     /// Chunks that may have an inode to give out.
     roomy: Vec<u32>,
+    /// Chunks that the inode index has yet to follow.
+    chunk_log: BTreeSet<u32>,
+    /// Chunk and bit of each inode freed by the running transaction, and by the one being committed.
+    inodes_pending: Vec<(u32, u32)>,
+    inodes_committing: Vec<(u32, u32)>,
+    /// Blocks of other groups' clusters that nodes of this group's trees gave back; the commit hands them on.
+    foreign: Vec<u64>,
     /// Records of the reverse map that are to be there (or not) after the transaction, by their keys.
     rmap_log: BTreeMap<Key, Option<Rmap>>,
     /// Starts of records of the free-space tree that may have changed.
-    free_log: std::collections::BTreeSet<u32>,
+    free_log: BTreeSet<u32>,
     /// Where the last small run was given out.
     packed: u32,
     /// Whether the header differs from the medium's.
@@ -135,8 +140,12 @@ impl Group {
             clusters: Clusters::new(block_u32(context.geometry.cluster_blocks)),
             chunks: BTreeMap::new(),
             roomy: Vec::new(),
+            chunk_log: BTreeSet::new(),
+            inodes_pending: Vec::new(),
+            inodes_committing: Vec::new(),
+            foreign: Vec::new(),
             rmap_log: BTreeMap::new(),
-            free_log: std::collections::BTreeSet::new(),
+            free_log: BTreeSet::new(),
             packed: 0,
             changed: false,
         };
@@ -199,11 +208,30 @@ impl Group {
         self.free.huge_blocks()
     }
 
-    /// Blocks kept back for metadata, so that a full volume can still unlink, truncate and copy on write.
+    /// Blocks of clusters kept ready, so that a full volume can still unlink, truncate and copy on write.
+    fn ready(&self) -> u32 {
+        let cluster = self.clusters.cluster_blocks();
+        (self.blocks / 100).clamp(cluster, block_u32(4 * HUGE_BLOCKS).max(cluster))
+    }
+
+    /// Blocks of data kept back for clusters that are to be ready and are not yet.
     pub fn reserve(&self) -> u64 {
-        let cluster = u64::from(self.clusters.cluster_blocks());
-        let wanted = (u64::from(self.blocks) / 100).clamp(cluster, 4 * HUGE_BLOCKS);
-        wanted.saturating_sub(self.clusters.free_blocks().into())
+        self.ready().saturating_sub(self.clusters.usable_blocks()).into()
+    }
+
+    /// Whether an operation that adds to the volume can have so many blocks for metadata, besides what the trees need to
+    /// follow what was done already.
+    pub fn has_metadata_room(&self, blocks: u64) -> bool {
+        let logged = self.rmap_log.len() + self.free_log.len() + self.chunk_log.len();
+        let needed = blocks + u64::from(self.ready() / 2) + logged as u64 / 16;
+        let size = u64::from(self.clusters.cluster_blocks());
+        let missing = needed.saturating_sub(self.clusters.usable_blocks().into());
+        missing == 0 || self.usable.aligned_units(size, missing.div_ceil(size))
+    }
+
+    /// Blocks of other groups that the last settling gave back.
+    pub fn take_foreign(&mut self) -> Vec<u64> {
+        core::mem::take(&mut self.foreign)
     }
 
     /// Gives out a run of at most `want` blocks, as long as there is one. The run at `goal`, if it is free, goes before
@@ -267,6 +295,7 @@ impl Group {
     /// The transaction being committed is the running one from now on, and a new one runs.
     pub fn seal(&mut self) {
         self.committing.append(&mut self.pending);
+        self.inodes_committing.append(&mut self.inodes_pending);
         self.clusters.seal();
     }
 
@@ -276,9 +305,13 @@ impl Group {
             self.usable.insert(start, length);
         }
         self.clusters.durable();
-        for (start, chunk) in &mut self.chunks {
-            if core::mem::take(&mut chunk.pending) != 0 {
-                self.roomy.push(*start);
+        for (start, slot) in core::mem::take(&mut self.inodes_committing) {
+            // A chunk whose last inode went is gone.
+            if let Some(chunk) = self.chunks.get_mut(&start) {
+                chunk.held &= !(1 << slot);
+                if self.roomy.last() != Some(&start) {
+                    self.roomy.push(start);
+                }
             }
         }
     }
@@ -295,10 +328,10 @@ impl Group {
             if let Some(&start) = self.roomy.last()
                 && let Some(chunk) = self.chunks.get_mut(&start)
             {
-                let slot = (!(chunk.used | chunk.pending)).trailing_zeros();
+                let slot = (!(chunk.used | chunk.held)).trailing_zeros();
                 if slot < CHUNK_INODES {
                     chunk.used |= 1 << slot;
-                    chunk.changed = true;
+                    self.chunk_log.insert(start);
                     self.header.inodes_used = (self.header.inodes_used.get() + 1).into();
                     self.changed = true;
                     let block = context.geometry.volume_block(self.number, start)
@@ -310,12 +343,34 @@ impl Group {
             }
             self.roomy.pop();
             if self.roomy.is_empty() {
-                let start = self.allocate_metadata(CHUNK_BLOCKS, context)?;
+                self.add_chunk(pages, context)?;
+            }
+        }
+    }
+
+    /// Makes a chunk of inodes, from which the next are given out.
+    pub fn add_chunk(&mut self, pages: &Pages, context: &Context) -> Result<(), SpaceError> {
+        let start = self.allocate_metadata(CHUNK_BLOCKS, context)?;
+        for block in start..start + CHUNK_BLOCKS {
+            self.new_page(pages, context, block);
+        }
+        self.chunks.insert(start, Chunk::default());
+        self.chunk_log.insert(start);
+        self.roomy.push(start);
+        Ok(())
+    }
+
+    /// Gives back the blocks of chunks that have no inode left, but for the last that has room.
+    fn remove_empty_chunks(&mut self, pages: &Pages, context: &Context) {
+        let changed: Vec<u32> = self.chunk_log.iter().copied().collect();
+        for start in changed {
+            let others = self.roomy.iter().any(|roomy| *roomy != start && self.chunks.contains_key(roomy));
+            if others && self.chunks.get(&start).is_some_and(|chunk| chunk.used == 0) {
+                self.chunks.remove(&start);
                 for block in start..start + CHUNK_BLOCKS {
-                    self.new_page(pages, context, block);
+                    self.free_metadata(block);
+                    pages.forget(context.geometry.volume_block(self.number, block));
                 }
-                self.chunks.insert(start, Chunk { changed: true, ..Chunk::default() });
-                self.roomy.push(start);
             }
         }
     }
@@ -343,8 +398,9 @@ impl Group {
             && chunk.used >> slot & 1 != 0
         {
             chunk.used &= !(1 << slot);
-            chunk.pending |= 1 << slot;
-            chunk.changed = true;
+            chunk.held |= 1 << slot;
+            self.inodes_pending.push((start, slot));
+            self.chunk_log.insert(start);
             self.header.inodes_used = self.header.inodes_used.get().saturating_sub(1).into();
             self.changed = true;
         }
@@ -357,7 +413,7 @@ impl Group {
             && (chunk.orphans >> slot & 1 != 0) != orphan
         {
             chunk.orphans ^= 1 << slot;
-            chunk.changed = true;
+            self.chunk_log.insert(start);
             let count = self.header.orphans.get();
             self.header.orphans = if orphan { count + 1 } else { count.saturating_sub(1) }.into();
             self.changed = true;
@@ -397,17 +453,47 @@ impl Group {
         let size = self.clusters.cluster_blocks();
         let start = self.usable.find_aligned_unit(size).ok_or(SpaceError::Full)?;
         self.take(start, size);
-        let before = self.clusters.run_around(start);
-        self.clusters.add(start);
+        self.change_clusters(start, context, |clusters| clusters.add(start));
+        Ok(())
+    }
+
+    /// Makes sure that so many blocks of clusters can be given out.
+    pub fn reserve_metadata(&mut self, blocks: u32, context: &Context) -> Result<(), SpaceError> {
+        while self.clusters.usable_blocks() < blocks {
+            self.add_cluster(context)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps clusters ready, as far as there is space; and gives back those that are too many.
+    fn balance_clusters(&mut self, context: &Context) {
+        let ready = self.ready();
+        // Best effort: on a full volume there may be none.
+        let _ = self.reserve_metadata(ready, context);
+        while let Some(start) = self.removable_cluster(ready) {
+            let size = self.clusters.cluster_blocks();
+            self.change_clusters(start, context, |clusters| clusters.remove(start));
+            self.release(start, size);
+        }
+    }
+
+    fn removable_cluster(&self, ready: u32) -> Option<u32> {
+        // Twice what is kept ready, so that a cluster does not come and go with each commit.
+        self.clusters.empty_beyond(ready.saturating_mul(2))
+    }
+
+    /// Changes which clusters there are at `start`; the reverse map follows.
+    fn change_clusters(&mut self, start: u32, context: &Context, change: impl FnOnce(&mut Clusters)) {
+        let before = self.clusters.runs_around(start);
+        change(&mut self.clusters);
         if context.rmap {
             for (start, length) in before {
                 self.log_rmap(cluster_rmap(start, length), false);
             }
-            if let Some((start, length)) = self.clusters.run_with(start) {
+            for (start, length) in self.clusters.runs_around(start) {
                 self.log_rmap(cluster_rmap(start, length), true);
             }
         }
-        Ok(())
     }
 
     /// Makes the page of a metadata block that was just given out.

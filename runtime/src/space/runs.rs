@@ -105,6 +105,19 @@ impl Runs {
         })
     }
 
+    /// Whether there are `count` units of `size` blocks, a power of two, each at a multiple of it.
+    pub fn aligned_units(&self, size: u64, count: u64) -> bool {
+        let units = self.iter().map(|(start, length)| {
+            let end = u64::from(start) + u64::from(length);
+            (end / size).saturating_sub(u64::from(start).div_ceil(size))
+        });
+        let mut found = 0_u64;
+        units.into_iter().any(|units| {
+            found += units;
+            found >= count
+        })
+    }
+
     /// Blocks in whole, aligned 2 MiB runs.
     pub fn huge_blocks(&self) -> u64 {
         let aligned = |(start, length): (u32, u32)| {
