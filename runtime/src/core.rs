@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::inodes::{Cell, Inodes, State};
 use crate::medium::{Medium, Point};
 use crate::pages::Pages;
-use crate::space::{Context, Group};
+use crate::space::{Context, Group, SpaceError};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use paxfs_format::geometry::{BLOCK_BYTES, INODES_PER_BLOCK};
 use paxfs_format::header::{BlockKind, Header, MAGIC};
@@ -22,7 +22,7 @@ use paxfs_format::journal::{self, JournalSlot, LINE_SIZE, SLOTS};
 use paxfs_format::superblock::{ReadOnlyCompatible, State as VolumeState, Superblock};
 use paxfs_format::time::Timestamp;
 use paxfs_format::volume::Volume;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use zerocopy::IntoBytes;
 
 /// Pages kept in memory after a commit.
@@ -51,17 +51,33 @@ pub(crate) struct Core {
     dead: AtomicBool,
     /// Where the next directory or file goes when nothing says where.
     next_group: AtomicU64,
+    /// Blocks for metadata that running operations may yet ask for.
+    promised: AtomicU64,
 }
 
 /// An operation that has joined the running transaction. Nothing of the transaction is committed while it lives.
 pub(crate) struct Joined<'c> {
     core: &'c Core,
-    _gate: RwLockReadGuard<'c, ()>,
+    _gate: Gate<'c>,
+    /// Blocks for metadata that were promised to it.
+    promised: u64,
     /// When the operation happens.
     pub now: Timestamp,
     /// For groups.
     pub context: Context,
 }
+
+/// How an operation holds the gate.
+enum Gate<'c> {
+    /// With others.
+    Shared { _guard: RwLockReadGuard<'c, ()> },
+    /// Nobody else runs.
+    Alone { _guard: RwLockWriteGuard<'c, ()> },
+}
+
+/// Blocks for metadata that one change of a name can need: a chunk of inodes, a directory and an attribute block that are
+/// split, and the nodes above them.
+pub(crate) const NAME_BLOCKS: u64 = 32;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -94,6 +110,7 @@ impl Core {
             running: AtomicU64::new(last + 1),
             dead: AtomicBool::new(false),
             next_group: AtomicU64::new(0),
+            promised: AtomicU64::new(0),
         };
         let context = core.context();
         let mut groups = Vec::new();
@@ -132,20 +149,24 @@ impl Core {
 
     /// A page of zeros in a cluster of a group, or of one behind it when that is full.
     pub fn allocate_page(&self, near: u32, context: &Context) -> Result<u64> {
-        let count = self.groups.len() as u64;
-        let mut last = Error::NoSpace;
-        for step in 0..count {
-            let number = u32::try_from((u64::from(near) + step) % count).unwrap_or(0);
-            let mut group = self.group(number)?;
-            match group.allocate_metadata(1, context) {
-                Ok(block) => {
-                    group.new_page(self.pages(), context, block);
-                    return Ok(self.volume.geometry.volume_block(number, block));
+        // What groups keep for themselves is touched last.
+        for spare in [1, 0] {
+            for number in self.groups_from(near) {
+                let mut group = self.group(number)?;
+                if group.metadata_room(spare) < spare {
+                    continue;
                 }
-                Err(error) => last = error.into(),
+                match group.allocate_metadata(1, context) {
+                    Ok(block) => {
+                        group.new_page(self.pages(), context, block);
+                        return Ok(self.volume.geometry.volume_block(number, block));
+                    }
+                    Err(SpaceError::Full) => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
-        Err(last)
+        Err(Error::NoSpace)
     }
 
     /// Gives back a block of a cluster.
@@ -163,7 +184,7 @@ impl Core {
         u32::try_from(self.next_group.fetch_add(1, Ordering::Relaxed) % count).unwrap_or(0)
     }
 
-    /// Joins the running transaction, for an operation that changes few blocks.
+    /// Joins the running transaction, for an operation that frees, or that changes few blocks of what is there.
     pub fn join(&self) -> Result<Joined<'_>> {
         if self.dead.load(Ordering::Relaxed) {
             return Err(Error::ShutDown);
@@ -172,7 +193,62 @@ impl Core {
             self.commit()?;
         }
         let gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(Joined { core: self, _gate: gate, now: now(), context: self.context() })
+        Ok(self.joined(Gate::Shared { _guard: gate }))
+    }
+
+    /// Joins the running transaction as [`Core::join`] does, for an operation that adds something, near an inode, and
+    /// needs up to so many blocks for metadata.
+    pub fn join_adding(&self, near: u64, blocks: u64) -> Result<Joined<'_>> {
+        self.with_space(|| {
+            let mut joined = self.join()?;
+            joined.promise(near, blocks)?;
+            Ok(joined)
+        })
+    }
+
+    /// Does something, and once more after a commit when it found no space and the commit gave some: what was freed can be
+    /// had then. What finds no space must have changed nothing.
+    pub fn with_space<T>(&self, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+        match attempt() {
+            Err(Error::NoSpace) if self.groups.iter().any(|group| lock(group).is_space_pending()) => {
+                self.commit()?;
+                attempt()
+            }
+            result => result,
+        }
+    }
+
+    /// Joins the running transaction while nobody else does, for an operation that looks at many inodes at one instant.
+    pub fn join_alone(&self) -> Result<Joined<'_>> {
+        if self.dead.load(Ordering::Relaxed) {
+            return Err(Error::ShutDown);
+        }
+        let gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(self.joined(Gate::Alone { _guard: gate }))
+    }
+
+    fn joined<'c>(&'c self, gate: Gate<'c>) -> Joined<'c> {
+        Joined { core: self, _gate: gate, promised: 0, now: now(), context: self.context() }
+    }
+
+    /// Numbers of all groups, that of an inode first.
+    fn groups_from(&self, near: u32) -> impl Iterator<Item = u32> {
+        let count = self.volume.geometry.groups().max(1);
+        (0..count).map(move |step| u32::try_from((u64::from(near) + step) % count).unwrap_or(0))
+    }
+
+    /// The group that an inode is in.
+    pub fn home(&self, inode: u64) -> u32 {
+        self.volume.geometry.locate(inode / INODES_PER_BLOCK).map_or(0, |place| place.group)
+    }
+
+    /// Gives up the window of a file that grew at its end, which is where it would go on.
+    pub fn close_window(&self, inode: u64, goal: Option<(u64, u64)>) -> Result<()> {
+        let place = goal.and_then(|(_, block)| self.volume.geometry.locate(block.saturating_sub(1)));
+        if let Some(place) = place {
+            self.group(place.group)?.close_window(inode);
+        }
+        Ok(())
     }
 
     /// Held by a rename.
@@ -421,13 +497,14 @@ impl Joined<'_> {
     /// A new inode in memory, with no name yet.
     pub fn new_inode(&self, near: u32, make: impl FnOnce(u64, u32) -> Inode) -> Result<Arc<Cell>> {
         let core = self.core;
-        let count = core.groups.len() as u64;
-        let mut last = Error::NoSpace;
-        for step in 0..count {
-            let number = u32::try_from((u64::from(near) + step) % count).unwrap_or(0);
-            let found = core.group(number)?.allocate_inode(core.pages(), &self.context);
-            match found {
+        for number in core.groups_from(near) {
+            let mut group = core.group(number)?;
+            if group.metadata_room(NAME_BLOCKS) < NAME_BLOCKS {
+                continue;
+            }
+            match group.allocate_inode(core.pages(), &self.context) {
                 Ok(inode) => {
+                    drop(group);
                     // A slot that was used before keeps its generation. One whose chunk is new begins with what no
                     // earlier chunk in that place can have had.
                     let before = core.volume.inode(inode).map_or(0, |inode| inode.generation.get());
@@ -438,10 +515,31 @@ impl Joined<'_> {
                     core.inodes.set_dirty(&cell, &mut cell.write());
                     return Ok(cell);
                 }
-                Err(error) => last = error.into(),
+                Err(SpaceError::Full) => {}
+                Err(error) => return Err(error.into()),
             }
         }
-        Err(last)
+        Err(Error::NoSpace)
+    }
+
+    /// Promises blocks for metadata to the operation, so that it cannot fail for want of them halfway.
+    pub fn promise(&mut self, near: u64, blocks: u64) -> Result<()> {
+        let core = self.core;
+        let mut wanted = core.promised.fetch_add(blocks, Ordering::Relaxed) + blocks;
+        self.promised += blocks;
+        for number in core.groups_from(core.home(near)) {
+            wanted -= core.group(number)?.metadata_room(wanted);
+            if wanted == 0 {
+                return Ok(());
+            }
+        }
+        Err(Error::NoSpace)
+    }
+}
+
+impl Drop for Joined<'_> {
+    fn drop(&mut self) {
+        self.core.promised.fetch_sub(self.promised, Ordering::Relaxed);
     }
 }
 

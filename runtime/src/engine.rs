@@ -116,7 +116,7 @@ impl Engine {
         for number in self.core.volume.geometry.group_numbers() {
             let group = self.core.group(number)?;
             sum.free += group.free_blocks();
-            sum.available += group.usable_blocks().saturating_sub(group.reserve());
+            sum.available += group.usable_blocks().saturating_sub(group.kept());
             sum.inodes += group.header.inodes_used.get();
             sum.huge_free += group.huge_blocks();
         }

@@ -4,7 +4,6 @@ use crate::core::{Core, Joined};
 use crate::edit::{Nodes, TreeMut};
 use crate::error::{Error, Result};
 use crate::space::verified_node;
-use paxfs_format::geometry::INODES_PER_BLOCK;
 use paxfs_format::group::TreeRoot;
 use paxfs_format::header::Header;
 use paxfs_format::inode::{Fork, ForkFormat, Inode, PAYLOAD_SIZE, Which};
@@ -26,8 +25,7 @@ impl<'o> InodeNodes<'o> {
 
     /// A page of zeros in a cluster.
     pub(crate) fn allocate_page(&self) -> Result<u64> {
-        let place = self.core.volume.geometry.locate(self.inode / INODES_PER_BLOCK);
-        self.core.allocate_page(place.map_or(0, |place| place.group), &self.joined.context)
+        self.core.allocate_page(self.core.home(self.inode), &self.joined.context)
     }
 }
 
@@ -46,7 +44,7 @@ impl Nodes for InodeNodes<'_> {
     }
 
     fn reserve(&mut self, _blocks: u32) -> Result<()> {
-        // Groups keep a reserve for metadata; see `Group::reserve`.
+        // Operations that add are promised what they need before they begin; the others find what groups keep ready.
         Ok(())
     }
 

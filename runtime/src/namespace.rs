@@ -1,6 +1,6 @@
 //! Names: making, linking, renaming and removing files.
 
-use crate::core::{Core, Joined};
+use crate::core::{Core, Joined, NAME_BLOCKS};
 use crate::data::Writer;
 use crate::engine::Engine;
 use crate::entries::Entries;
@@ -11,7 +11,7 @@ use crate::map::remap;
 use paxfs_format::entry::{
     AttributeEntry, AttributeKind, BodyBlock, DirectoryEntry, EntryType, MAX_NAME, value_blocks,
 };
-use paxfs_format::geometry::{INODES_PER_BLOCK, MAX_FILE_BLOCKS};
+use paxfs_format::geometry::MAX_FILE_BLOCKS;
 use paxfs_format::header::{BlockKind, Header};
 use paxfs_format::inode::{FileType, ForkFormat, Inode, InodeFlags, MAX_SYMLINK, Which};
 use paxfs_format::names::Parent;
@@ -223,9 +223,11 @@ impl Names<'_> {
             return Ok(());
         }
         if child.is_open() {
-            let group =
-                self.core.volume.geometry.locate(child.number / INODES_PER_BLOCK).map_or(0, |at| at.group);
-            self.core.group(group)?.set_orphan(child.number, true, &self.joined.context);
+            self.core.group(self.core.home(child.number))?.set_orphan(
+                child.number,
+                true,
+                &self.joined.context,
+            );
             return Ok(());
         }
         self.free(child, state)
@@ -234,6 +236,7 @@ impl Names<'_> {
     /// Frees an inode that has no name, with all that it owns.
     pub fn free(&self, child: &Arc<Cell>, state: &mut State) -> Result<()> {
         let writer = Writer { core: self.core, joined: self.joined, number: child.number };
+        writer.forget_goal(state)?;
         if state.inode.file_type() == Some(FileType::Regular) {
             let removed = remap(self.core, self.joined, &mut state.inode, &(0..MAX_FILE_BLOCKS), &[])?;
             writer.release(&removed)?;
@@ -247,8 +250,7 @@ impl Names<'_> {
         free.generation = old.generation;
         state.inode = free;
         self.core.inodes.set_dirty(child, state);
-        let place = self.core.volume.geometry.locate(child.number / INODES_PER_BLOCK);
-        self.core.group(place.map_or(0, |place| place.group))?.free_inode(child.number, &self.joined.context);
+        self.core.group(self.core.home(child.number))?.free_inode(child.number, &self.joined.context);
         Ok(())
     }
 
@@ -298,16 +300,15 @@ impl Names<'_> {
     }
 
     fn new_inode(&self, parent: &State, kind: FileType, new: &New) -> Result<Arc<Cell>> {
-        let geometry = &self.core.volume.geometry;
         let parent_number = parent.inode.header.place.get();
-        let home = geometry.locate(parent_number / INODES_PER_BLOCK).map_or(0, |place| place.group);
+        let home = self.core.home(parent_number);
         // Directories spread over the groups; what is in them stays together.
         let near = if kind == FileType::Directory { self.core.some_group() } else { home };
         let now = self.joined.now;
         // Inherited from the directory.
         let flags = parent.inode.flags.get() & (InodeFlags::DAX | InodeFlags::NOCSUM);
         self.joined.new_inode(near, |number, generation| {
-            let owner = geometry.locate(number / INODES_PER_BLOCK).map_or(0, |place| place.group);
+            let owner = self.core.home(number);
             let mut inode = Inode::new_zeroed();
             inode.header =
                 Header::new(BlockKind::INODE, number, owner.into(), self.joined.context.generation);
@@ -418,7 +419,12 @@ impl Core {
 
     /// Frees an orphan that was closed.
     pub(crate) fn closed(&self, cell: &Arc<Cell>) -> Result<()> {
-        if cell.read().inode.links.get() > 0 {
+        let (links, goal) = {
+            let state = cell.read();
+            (state.inode.links.get(), state.goal)
+        };
+        self.close_window(cell.number, goal)?;
+        if links > 0 {
             return Ok(());
         }
         let joined = self.join()?;
@@ -487,7 +493,7 @@ impl Engine {
         new: &New,
         prepare: impl FnOnce(&Names<'_>, &mut Inode) -> Result<()>,
     ) -> Result<u64> {
-        let joined = self.core.join()?;
+        let joined = self.core.join_adding(directory, NAME_BLOCKS)?;
         let names = Names { core: &self.core, joined: &joined };
         let directory = self.core.inode(directory)?;
         names.make(&directory, name, kind, new, |inode| prepare(&names, inode)).map(|child| child.number)
@@ -540,7 +546,7 @@ impl Engine {
     /// Gives a file another name.
     pub fn link(&self, inode: u64, directory: u64, name: &[u8]) -> Result<()> {
         check_name(name)?;
-        let joined = self.core.join()?;
+        let joined = self.core.join_adding(directory, NAME_BLOCKS)?;
         let names = Names { core: &self.core, joined: &joined };
         let directory = self.core.inode(directory)?;
         let mut parent = directory.write();
@@ -615,7 +621,7 @@ impl Engine {
     pub fn rename(&self, from: u64, old: &[u8], to: u64, new: &[u8], how: Rename) -> Result<()> {
         check_name(old)?;
         check_name(new)?;
-        let joined = self.core.join()?;
+        let joined = self.core.join_adding(to, NAME_BLOCKS)?;
         // Of renames between directories there is one at a time, so that nobody moves what another one looks at.
         let _one = self.core.renaming();
         let names = Names { core: &self.core, joined: &joined };

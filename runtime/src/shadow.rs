@@ -8,7 +8,7 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::inodes::Cell;
 use crate::space::{Context, verified_node};
-use paxfs_format::geometry::{BLOCK_BYTES, INODES_PER_BLOCK};
+use paxfs_format::geometry::BLOCK_BYTES;
 use paxfs_format::group::{GroupTree, TreeRoot};
 use paxfs_format::header::{BlockKind, Header};
 use paxfs_format::inode::{ForkFormat, Which};
@@ -35,7 +35,7 @@ impl Core {
         // Moving needs blocks, whose clusters may be new: the trees that describe those change first.
         let mut needed: BTreeMap<u32, u64> = BTreeMap::new();
         for (tree, nodes) in &trees {
-            let group = self.home(*tree);
+            let group = self.group_of(*tree);
             *needed.entry(group).or_default() += nodes + nodes / 8 + u64::from(MAX_HEIGHT);
         }
         for (group, blocks) in needed {
@@ -59,12 +59,10 @@ impl Core {
         self.settle(context)
     }
 
-    fn home(&self, tree: TreeName) -> u32 {
+    fn group_of(&self, tree: TreeName) -> u32 {
         match tree {
             TreeName::Group(number, _) => number,
-            TreeName::Fork(inode) => {
-                self.volume.geometry.locate(inode / INODES_PER_BLOCK).map_or(0, |place| place.group)
-            }
+            TreeName::Fork(inode) => self.home(inode),
         }
     }
 
@@ -79,7 +77,8 @@ impl Core {
                 *counts.entry(tree).or_default() += 1;
             }
         }
-        let mut counts: Vec<(TreeName, u64)> = counts.into_iter().filter(|(_, count)| *count >= WORTH).collect();
+        let mut counts: Vec<(TreeName, u64)> =
+            counts.into_iter().filter(|(_, count)| *count >= WORTH).collect();
         counts.sort_by_key(|(_, count)| core::cmp::Reverse(*count));
         let mut chosen = BTreeMap::new();
         for (tree, count) in counts {
@@ -95,7 +94,10 @@ impl Core {
     /// The tree that a changed block is a node of.
     fn tree_of(&self, block: u64) -> Result<Option<TreeName>> {
         use paxfs_format::blocks::Blocks;
-        let bytes = self.pages().block(block).map_err(|error| Error::damaged(format_args!("block {block}"), error))?;
+        let bytes = self
+            .pages()
+            .block(block)
+            .map_err(|error| Error::damaged(format_args!("block {block}"), error))?;
         let Some(header) = Header::of(bytes) else { return Ok(None) };
         let of_group = GroupTree::ALL.into_iter().find(|tree| tree.kind() == header.kind);
         Ok(match of_group {
@@ -122,7 +124,7 @@ impl Core {
                 }
                 (fork.tree, which.node_kind(state.inode.file_type()))
             };
-            let block = self.shadow_tree(&root, kind, number, self.home(TreeName::Fork(number)), context)?;
+            let block = self.shadow_tree(&root, kind, number, self.home(number), context)?;
             crate::fork::fork_mut(&mut cell.write().inode, which).tree.block = block.into();
         }
         self.seal_inode(cell, context.generation);
@@ -147,17 +149,26 @@ impl Core {
         }
     }
 
-    fn shadow_below(&self, block: u64, level: u32, header: Header, near: u32, context: &Context) -> Result<u64> {
+    fn shadow_below(
+        &self,
+        block: u64,
+        level: u32,
+        header: Header,
+        near: u32,
+        context: &Context,
+    ) -> Result<u64> {
         if let Some(below) = level.checked_sub(1) {
             let mut expected = header;
             expected.level = u16::try_from(level).unwrap_or(u16::MAX).into();
             let node = verified_node(self.pages(), block, &expected).and_then(Node::branches);
             let broken = || Error::damaged(format_args!("tree node in block {block}"), "not what it must be");
-            let children: Vec<u64> = node.ok_or_else(broken)?.iter().map(|branch| branch.child.get()).collect();
+            let children: Vec<u64> =
+                node.ok_or_else(broken)?.iter().map(|branch| branch.child.get()).collect();
             for (index, child) in children.into_iter().enumerate() {
                 let moved = self.shadow_below(child, below, header, near, context)?;
                 if moved != child
-                    && let Some(entry) = self.node_mut(block)?.branches_mut().and_then(|all| all.get_mut(index))
+                    && let Some(entry) =
+                        self.node_mut(block)?.branches_mut().and_then(|all| all.get_mut(index))
                 {
                     entry.child = moved.into();
                 }

@@ -6,30 +6,35 @@
 //! Invariants:
 //!
 //! 1. `free` is what the free-space tree of the running transaction says. `usable` is what may be given out: all of
-//!    that but what this transaction or the one being committed freed, because the medium still leads to it.
+//!    that but what this transaction or the one being committed freed, because the medium still leads to it, and but the
+//!    windows of files that grow.
 //! 2. A block is in `free`, or in a cluster, or owned by a file, or fixed.
 //! 3. The logs hold the key of each record that the trees have yet to follow.
 //!
 //! Lock order: a group's lock is the last to be taken; of two groups the lower first.
 
+mod chunks;
 mod clusters;
+mod data;
+mod metadata;
 mod refcounts;
 mod runs;
 mod settle;
 
+pub use chunks::Chunk;
 pub use clusters::Clusters;
+pub use data::{Fit, Request};
 pub use runs::Runs;
 pub(crate) use settle::verified_node;
 
 use crate::pages::Pages;
-use paxfs_format::chunk::{CHUNK_BLOCKS, CHUNK_INODES};
-use paxfs_format::geometry::{Geometry, HUGE_BLOCKS, INODES_PER_BLOCK};
+use paxfs_format::geometry::Geometry;
 use paxfs_format::group::{GroupHeader, GroupTree};
 use paxfs_format::header::Seed;
 use paxfs_format::record::{Key, Record};
-use paxfs_format::rmap::{ExtentFlags, Owner, Rmap};
+use paxfs_format::rmap::Rmap;
 use paxfs_format::tree::Tree;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Why space cannot be had or changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,17 +54,6 @@ pub enum SpaceError {
     },
 }
 
-/// A chunk of inodes.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Chunk {
-    /// Inodes in use.
-    pub used: u64,
-    /// Those without a name.
-    pub orphans: u64,
-    /// Inodes that are freed, but not to be used again before that is durable.
-    pub held: u64,
-}
-
 /// What is needed to make nodes and records of one volume.
 #[derive(Debug, Clone, Copy)]
 pub struct Context {
@@ -71,15 +65,6 @@ pub struct Context {
     pub generation: u64,
     /// Whether the volume has reverse maps.
     pub rmap: bool,
-}
-
-/// How a run of data is to lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fit {
-    /// Anywhere, packed with other small runs.
-    Packed,
-    /// At a block that is congruent to this file block modulo 2 MiB.
-    Congruent(u64),
 }
 
 /// One group.
@@ -113,6 +98,9 @@ pub struct Group {
     free_log: BTreeSet<u32>,
     /// Where the last small run was given out.
     packed: u32,
+    /// The windows of files, by inode number: neither in `usable` nor owned. And their blocks together.
+    windows: HashMap<u64, (u32, u32)>,
+    window_blocks: u64,
     /// Whether the header differs from the medium's.
     pub changed: bool,
 }
@@ -147,6 +135,8 @@ impl Group {
             rmap_log: BTreeMap::new(),
             free_log: BTreeSet::new(),
             packed: 0,
+            windows: HashMap::new(),
+            window_blocks: 0,
             changed: false,
         };
         let mut free = Runs::default();
@@ -193,11 +183,6 @@ impl Group {
         Ok(())
     }
 
-    /// Blocks that a file could get now.
-    pub fn usable_blocks(&self) -> u64 {
-        self.usable.blocks()
-    }
-
     /// Blocks free for the running transaction, those in clusters included.
     pub fn free_blocks(&self) -> u64 {
         self.free.blocks() + u64::from(self.clusters.free_blocks())
@@ -206,90 +191,6 @@ impl Group {
     /// Free blocks in whole, aligned 2 MiB runs.
     pub fn huge_blocks(&self) -> u64 {
         self.free.huge_blocks()
-    }
-
-    /// Blocks of clusters kept ready, so that a full volume can still unlink, truncate and copy on write.
-    fn ready(&self) -> u32 {
-        let cluster = self.clusters.cluster_blocks();
-        (self.blocks / 100).clamp(cluster, block_u32(4 * HUGE_BLOCKS).max(cluster))
-    }
-
-    /// Blocks of data kept back for clusters that are to be ready and are not yet.
-    pub fn reserve(&self) -> u64 {
-        self.ready().saturating_sub(self.clusters.usable_blocks()).into()
-    }
-
-    /// Whether an operation that adds to the volume can have so many blocks for metadata, besides what the trees need to
-    /// follow what was done already.
-    pub fn has_metadata_room(&self, blocks: u64) -> bool {
-        let logged = self.rmap_log.len() + self.free_log.len() + self.chunk_log.len();
-        let needed = blocks + u64::from(self.ready() / 2) + logged as u64 / 16;
-        let size = u64::from(self.clusters.cluster_blocks());
-        let missing = needed.saturating_sub(self.clusters.usable_blocks().into());
-        missing == 0 || self.usable.aligned_units(size, missing.div_ceil(size))
-    }
-
-    /// Blocks of other groups that the last settling gave back.
-    pub fn take_foreign(&mut self) -> Vec<u64> {
-        core::mem::take(&mut self.foreign)
-    }
-
-    /// Gives out a run of at most `want` blocks, as long as there is one. The run at `goal`, if it is free, goes before
-    /// all others. `spare` blocks stay.
-    pub fn allocate(&mut self, want: u32, goal: Option<u32>, fit: Fit, spare: u64) -> Option<(u32, u32)> {
-        let left = self.usable.blocks().saturating_sub(spare);
-        let want = want.min(block_u32(left));
-        if want == 0 {
-            return None;
-        }
-        let (start, length) = self.find(want, goal, fit)?;
-        self.take(start, length);
-        Some((start, length))
-    }
-
-    fn find(&mut self, want: u32, goal: Option<u32>, fit: Fit) -> Option<(u32, u32)> {
-        if let Some(goal) = goal
-            && let Some(length) = self.usable.free_at(goal)
-        {
-            return Some((goal, length.min(want)));
-        }
-        if let Fit::Congruent(offset) = fit {
-            let residue = block_u32(offset % HUGE_BLOCKS);
-            if let Some(start) = self.usable.find_aligned(want, residue) {
-                return Some((start, want));
-            }
-        }
-        // Behind the last small run, so that small files fill one 2 MiB run after the other.
-        if let Some(length) = self.usable.free_at(self.packed)
-            && length >= want
-        {
-            let start = self.packed;
-            self.packed += want;
-            return Some((start, want));
-        }
-        let (start, length) = self.usable.best_fit(want)?;
-        let length = length.min(want);
-        self.packed = start + length;
-        Some((start, length))
-    }
-
-    /// Takes a run that is usable.
-    fn take(&mut self, start: u32, length: u32) {
-        self.usable.remove(start, length);
-        let before = self.free.run_with(start);
-        self.free.remove(start, length);
-        self.free_log.extend(before.map(|(start, _)| start));
-        self.free_log.extend([start, start + length]);
-        self.changed = true;
-    }
-
-    /// Gives back a run of data. It can be given out again when this transaction is durable.
-    pub fn release(&mut self, start: u32, length: u32) {
-        self.free.insert(start, length);
-        self.free_log.extend(self.free.run_with(start).map(|(start, _)| start));
-        self.free_log.extend([start, start + length]);
-        self.pending.push((start, length));
-        self.changed = true;
     }
 
     /// The transaction being committed is the running one from now on, and a new one runs.
@@ -320,196 +221,5 @@ impl Group {
     pub fn log_rmap(&mut self, record: Rmap, present: bool) {
         self.rmap_log.insert(record.key(), present.then_some(record));
         self.changed = true;
-    }
-
-    /// A number for a new inode, and the block of its slot if that has never been used before.
-    pub fn allocate_inode(&mut self, pages: &Pages, context: &Context) -> Result<u64, SpaceError> {
-        loop {
-            if let Some(&start) = self.roomy.last()
-                && let Some(chunk) = self.chunks.get_mut(&start)
-            {
-                let slot = (!(chunk.used | chunk.held)).trailing_zeros();
-                if slot < CHUNK_INODES {
-                    chunk.used |= 1 << slot;
-                    self.chunk_log.insert(start);
-                    self.header.inodes_used = (self.header.inodes_used.get() + 1).into();
-                    self.changed = true;
-                    let block = context.geometry.volume_block(self.number, start)
-                        + u64::from(slot) / INODES_PER_BLOCK;
-                    return Ok(Geometry::inode_number(block, u64::from(slot) % INODES_PER_BLOCK));
-                }
-                self.roomy.pop();
-                continue;
-            }
-            self.roomy.pop();
-            if self.roomy.is_empty() {
-                self.add_chunk(pages, context)?;
-            }
-        }
-    }
-
-    /// Makes a chunk of inodes, from which the next are given out.
-    pub fn add_chunk(&mut self, pages: &Pages, context: &Context) -> Result<(), SpaceError> {
-        let start = self.allocate_metadata(CHUNK_BLOCKS, context)?;
-        for block in start..start + CHUNK_BLOCKS {
-            self.new_page(pages, context, block);
-        }
-        self.chunks.insert(start, Chunk::default());
-        self.chunk_log.insert(start);
-        self.roomy.push(start);
-        Ok(())
-    }
-
-    /// Gives back the blocks of chunks that have no inode left, but for the last that has room.
-    fn remove_empty_chunks(&mut self, pages: &Pages, context: &Context) {
-        let changed: Vec<u32> = self.chunk_log.iter().copied().collect();
-        for start in changed {
-            let others = self.roomy.iter().any(|roomy| *roomy != start && self.chunks.contains_key(roomy));
-            if others && self.chunks.get(&start).is_some_and(|chunk| chunk.used == 0) {
-                self.chunks.remove(&start);
-                for block in start..start + CHUNK_BLOCKS {
-                    self.free_metadata(block);
-                    pages.forget(context.geometry.volume_block(self.number, block));
-                }
-            }
-        }
-    }
-
-    /// Chunk and bit of an inode of this group.
-    fn chunk_of(&mut self, inode: u64, context: &Context) -> Option<(u32, u32)> {
-        let place = context.geometry.locate(inode / INODES_PER_BLOCK)?;
-        let start = place.block - place.block % CHUNK_BLOCKS;
-        let slot = (place.block % CHUNK_BLOCKS) * 8 + u32::try_from(inode % INODES_PER_BLOCK).ok()?;
-        self.chunks.contains_key(&start).then_some((start, slot))
-    }
-
-    /// Whether an inode of this group is in use.
-    pub fn inode_in_use(&mut self, inode: u64, context: &Context) -> bool {
-        self.chunk_of(inode, context)
-            .and_then(|(start, slot)| Some(self.chunks.get(&start)?.used >> slot & 1 != 0))
-            .unwrap_or(false)
-    }
-
-    /// Frees an inode of this group.
-    pub fn free_inode(&mut self, inode: u64, context: &Context) {
-        self.set_orphan(inode, false, context);
-        let Some((start, slot)) = self.chunk_of(inode, context) else { return };
-        if let Some(chunk) = self.chunks.get_mut(&start)
-            && chunk.used >> slot & 1 != 0
-        {
-            chunk.used &= !(1 << slot);
-            chunk.held |= 1 << slot;
-            self.inodes_pending.push((start, slot));
-            self.chunk_log.insert(start);
-            self.header.inodes_used = self.header.inodes_used.get().saturating_sub(1).into();
-            self.changed = true;
-        }
-    }
-
-    /// Says whether an inode of this group is an orphan.
-    pub fn set_orphan(&mut self, inode: u64, orphan: bool, context: &Context) {
-        let Some((start, slot)) = self.chunk_of(inode, context) else { return };
-        if let Some(chunk) = self.chunks.get_mut(&start)
-            && (chunk.orphans >> slot & 1 != 0) != orphan
-        {
-            chunk.orphans ^= 1 << slot;
-            self.chunk_log.insert(start);
-            let count = self.header.orphans.get();
-            self.header.orphans = if orphan { count + 1 } else { count.saturating_sub(1) }.into();
-            self.changed = true;
-        }
-    }
-
-    /// Numbers of all orphans of this group.
-    pub fn orphans(&self, context: &Context) -> Vec<u64> {
-        let bits = |mask: u64| (0..u64::from(CHUNK_INODES)).filter(move |slot| mask >> slot & 1 != 0);
-        let number = |start: u32, slot: u64| {
-            let block = context.geometry.volume_block(self.number, start) + slot / INODES_PER_BLOCK;
-            Geometry::inode_number(block, slot % INODES_PER_BLOCK)
-        };
-        let chunks = self.chunks.iter();
-        chunks.flat_map(|(start, chunk)| bits(chunk.orphans).map(move |slot| number(*start, slot))).collect()
-    }
-
-    /// Blocks of a cluster for metadata, aligned to their number, which is a power of two. Makes a new cluster when the
-    /// old ones are full.
-    pub fn allocate_metadata(&mut self, blocks: u32, context: &Context) -> Result<u32, SpaceError> {
-        loop {
-            if let Some(start) = self.clusters.allocate(blocks) {
-                self.changed = true;
-                return Ok(start);
-            }
-            self.add_cluster(context)?;
-        }
-    }
-
-    /// Gives back a block of a cluster.
-    pub fn free_metadata(&mut self, block: u32) {
-        self.clusters.free(block);
-        self.changed = true;
-    }
-
-    fn add_cluster(&mut self, context: &Context) -> Result<(), SpaceError> {
-        let size = self.clusters.cluster_blocks();
-        let start = self.usable.find_aligned_unit(size).ok_or(SpaceError::Full)?;
-        self.take(start, size);
-        self.change_clusters(start, context, |clusters| clusters.add(start));
-        Ok(())
-    }
-
-    /// Makes sure that so many blocks of clusters can be given out.
-    pub fn reserve_metadata(&mut self, blocks: u32, context: &Context) -> Result<(), SpaceError> {
-        while self.clusters.usable_blocks() < blocks {
-            self.add_cluster(context)?;
-        }
-        Ok(())
-    }
-
-    /// Keeps clusters ready, as far as there is space; and gives back those that are too many.
-    fn balance_clusters(&mut self, context: &Context) {
-        let ready = self.ready();
-        // Best effort: on a full volume there may be none.
-        let _ = self.reserve_metadata(ready, context);
-        while let Some(start) = self.removable_cluster(ready) {
-            let size = self.clusters.cluster_blocks();
-            self.change_clusters(start, context, |clusters| clusters.remove(start));
-            self.release(start, size);
-        }
-    }
-
-    fn removable_cluster(&self, ready: u32) -> Option<u32> {
-        // Twice what is kept ready, so that a cluster does not come and go with each commit.
-        self.clusters.empty_beyond(ready.saturating_mul(2))
-    }
-
-    /// Changes which clusters there are at `start`; the reverse map follows.
-    fn change_clusters(&mut self, start: u32, context: &Context, change: impl FnOnce(&mut Clusters)) {
-        let before = self.clusters.runs_around(start);
-        change(&mut self.clusters);
-        if context.rmap {
-            for (start, length) in before {
-                self.log_rmap(cluster_rmap(start, length), false);
-            }
-            for (start, length) in self.clusters.runs_around(start) {
-                self.log_rmap(cluster_rmap(start, length), true);
-            }
-        }
-    }
-
-    /// Makes the page of a metadata block that was just given out.
-    #[allow(unsafe_code)]
-    pub(crate) fn new_page(&self, pages: &Pages, context: &Context, block: u32) {
-        // SAFETY: the block was just given out under this group's lock, so nobody else knows of it yet.
-        unsafe { pages.fresh(context.geometry.volume_block(self.number, block)) };
-    }
-}
-
-fn cluster_rmap(start: u32, length: u32) -> Rmap {
-    Rmap {
-        start: start.into(),
-        length: length.into(),
-        owner: Owner::CLUSTER,
-        offset: 0.into(),
-        flags: ExtentFlags::new(0),
     }
 }

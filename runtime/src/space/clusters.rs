@@ -80,6 +80,11 @@ impl Clusters {
         self.free.saturating_sub(u32::try_from(held).unwrap_or(u32::MAX))
     }
 
+    /// Whether blocks will be usable after a commit that are not yet.
+    pub fn is_space_pending(&self) -> bool {
+        !self.pending.is_empty() || !self.committing.is_empty()
+    }
+
     /// Adds one from its record.
     pub fn load(&mut self, record: &on_disk::Cluster) {
         let start = record.start.get();
@@ -185,9 +190,7 @@ impl Clusters {
     /// taken to have followed from now on.
     pub fn take_changed(&mut self) -> Vec<(u32, Option<on_disk::Cluster>)> {
         let changed = core::mem::take(&mut self.changed).into_iter();
-        changed
-            .map(|start| (start, self.clusters.get(&start).map(|cluster| cluster.record(start))))
-            .collect()
+        changed.map(|start| (start, self.clusters.get(&start).map(|cluster| cluster.record(start)))).collect()
     }
 
     /// The maximal run of clusters side by side that holds the cluster at `start`.

@@ -105,17 +105,17 @@ impl Runs {
         })
     }
 
-    /// Whether there are `count` units of `size` blocks, a power of two, each at a multiple of it.
-    pub fn aligned_units(&self, size: u64, count: u64) -> bool {
-        let units = self.iter().map(|(start, length)| {
-            let end = u64::from(start) + u64::from(length);
-            (end / size).saturating_sub(u64::from(start).div_ceil(size))
-        });
+    /// How many units of `size` blocks there are, each at a multiple of it; counted up to about `limit`.
+    pub fn aligned_units(&self, size: u64, limit: u64) -> u64 {
         let mut found = 0_u64;
-        units.into_iter().any(|units| {
-            found += units;
-            found >= count
-        })
+        for (start, length) in self.iter() {
+            let end = u64::from(start) + u64::from(length);
+            found += (end / size).saturating_sub(u64::from(start).div_ceil(size));
+            if found >= limit {
+                break;
+            }
+        }
+        found
     }
 
     /// Blocks in whole, aligned 2 MiB runs.
