@@ -193,7 +193,9 @@ impl Pages {
     pub fn is_logged(&self, block: u64) -> bool {
         let known = self.shard(block).get(&block).copied();
         // SAFETY: as in `page`.
-        known.is_some_and(|page| unsafe { page.as_ref() }.state.load(Ordering::Relaxed) & (DIRTY | FRESH) == DIRTY)
+        known.is_some_and(|page| {
+            unsafe { page.as_ref() }.state.load(Ordering::Relaxed) & (DIRTY | FRESH) == DIRTY
+        })
     }
 
     /// Says that all that was changed is on its way to the medium. For a commit, while no operation runs.

@@ -79,7 +79,8 @@ impl Core {
                 *counts.entry(tree).or_default() += 1;
             }
         }
-        let mut counts: Vec<(TreeName, u64)> = counts.into_iter().filter(|(_, count)| *count >= WORTH).collect();
+        let mut counts: Vec<(TreeName, u64)> =
+            counts.into_iter().filter(|(_, count)| *count >= WORTH).collect();
         counts.sort_by_key(|(_, count)| core::cmp::Reverse(*count));
         let mut chosen = BTreeMap::new();
         for (tree, count) in counts {
@@ -95,7 +96,10 @@ impl Core {
     /// The tree that a changed block is a node of.
     fn tree_of(&self, block: u64) -> Result<Option<TreeName>> {
         use paxfs_format::blocks::Blocks;
-        let bytes = self.pages().block(block).map_err(|error| Error::damaged(format_args!("block {block}"), error))?;
+        let bytes = self
+            .pages()
+            .block(block)
+            .map_err(|error| Error::damaged(format_args!("block {block}"), error))?;
         let Some(header) = Header::of(bytes) else { return Ok(None) };
         let of_group = GroupTree::ALL.into_iter().find(|tree| tree.kind() == header.kind);
         Ok(match of_group {
@@ -147,17 +151,26 @@ impl Core {
         }
     }
 
-    fn shadow_below(&self, block: u64, level: u32, header: Header, near: u32, context: &Context) -> Result<u64> {
+    fn shadow_below(
+        &self,
+        block: u64,
+        level: u32,
+        header: Header,
+        near: u32,
+        context: &Context,
+    ) -> Result<u64> {
         if let Some(below) = level.checked_sub(1) {
             let mut expected = header;
             expected.level = u16::try_from(level).unwrap_or(u16::MAX).into();
             let node = verified_node(self.pages(), block, &expected).and_then(Node::branches);
             let broken = || Error::damaged(format_args!("tree node in block {block}"), "not what it must be");
-            let children: Vec<u64> = node.ok_or_else(broken)?.iter().map(|branch| branch.child.get()).collect();
+            let children: Vec<u64> =
+                node.ok_or_else(broken)?.iter().map(|branch| branch.child.get()).collect();
             for (index, child) in children.into_iter().enumerate() {
                 let moved = self.shadow_below(child, below, header, near, context)?;
                 if moved != child
-                    && let Some(entry) = self.node_mut(block)?.branches_mut().and_then(|all| all.get_mut(index))
+                    && let Some(entry) =
+                        self.node_mut(block)?.branches_mut().and_then(|all| all.get_mut(index))
                 {
                     entry.child = moved.into();
                 }

@@ -185,9 +185,7 @@ impl Clusters {
     /// taken to have followed from now on.
     pub fn take_changed(&mut self) -> Vec<(u32, Option<on_disk::Cluster>)> {
         let changed = core::mem::take(&mut self.changed).into_iter();
-        changed
-            .map(|start| (start, self.clusters.get(&start).map(|cluster| cluster.record(start))))
-            .collect()
+        changed.map(|start| (start, self.clusters.get(&start).map(|cluster| cluster.record(start)))).collect()
     }
 
     /// The maximal run of clusters side by side that holds the cluster at `start`.
