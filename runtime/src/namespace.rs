@@ -5,19 +5,18 @@ use crate::data::Writer;
 use crate::engine::Engine;
 use crate::entries::Entries;
 use crate::error::{Error, Result};
-use crate::fork::{InodeNodes, set_inline};
+use crate::fork::set_inline;
 use crate::inodes::{Cell, State};
 use crate::map::remap;
-use paxfs_format::entry::{
-    AttributeEntry, AttributeKind, BodyBlock, DirectoryEntry, EntryType, MAX_NAME, value_blocks,
-};
+use crate::values::Values;
+use paxfs_format::entry::{AttributeEntry, AttributeKind, DirectoryEntry, EntryType, MAX_NAME};
 use paxfs_format::geometry::MAX_FILE_BLOCKS;
 use paxfs_format::header::{BlockKind, Header};
 use paxfs_format::inode::{FileType, ForkFormat, Inode, InodeFlags, MAX_SYMLINK, Which};
 use paxfs_format::names::Parent;
 use paxfs_format::units::Reserved;
 use std::sync::Arc;
-use zerocopy::{FromBytes, FromZeros};
+use zerocopy::FromZeros;
 
 /// What a new file is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -257,19 +256,20 @@ impl Names<'_> {
     /// Gives back the blocks of a fork but for file data.
     fn free_fork(&self, inode: &mut Inode, which: Which) -> Result<()> {
         let number = inode.header.place.get();
+        let values = Values::new(self.core, self.joined, number);
         let broken = |fault| Error::fork(number, &fault);
         if which == Which::Attributes {
             for entry in self.core.volume.attributes(inode) {
                 let entry = entry.map_err(broken)?;
                 if entry.head.kind == AttributeKind::BLOCKS {
-                    free_values(self.core, entry.value)?;
+                    values.free(entry.value)?;
                 }
             }
         }
         let fork = *inode.fork(which);
         match fork.format {
             ForkFormat::BLOCK => self.core.free_page(fork.tree.block.get())?,
-            ForkFormat::VALUES => free_values(self.core, inode.inline(which).unwrap_or_default())?,
+            ForkFormat::VALUES => values.free(inode.inline(which).unwrap_or_default())?,
             ForkFormat::TREE
                 if inode.file_type() != Some(FileType::Regular) || which == Which::Attributes =>
             {
@@ -356,41 +356,11 @@ impl Names<'_> {
             inode.data.format = ForkFormat::INLINE;
             return Ok(());
         }
-        let pointers = self.store_value(inode, target)?;
+        let number = inode.header.place.get();
+        let pointers = Values::new(self.core, self.joined, number).store(target)?;
         inode.data.format = ForkFormat::VALUES;
         if set_inline(inode, Which::Data, &pointers) { Ok(()) } else { Err(Error::NoSpace) }
     }
-
-    /// Stores a value in blocks of its own; returns their numbers as they are stored.
-    pub fn store_value(&self, inode: &Inode, value: &[u8]) -> Result<Vec<u8>> {
-        let number = inode.header.place.get();
-        let nodes = InodeNodes::new(self.core, self.joined, number);
-        let mut pointers = Vec::with_capacity(8 * value_blocks(value.len() as u64));
-        for (ordinal, part) in (0_u16..).zip(value.chunks(paxfs_format::entry::BODY_SIZE)) {
-            let block = nodes.allocate_page()?;
-            let mut header = Header::new(BlockKind::VALUE, block, number, self.joined.context.generation);
-            header.level = ordinal.into();
-            header.count = u32::try_from(part.len()).unwrap_or(u32::MAX).into();
-            // SAFETY: the block was just given out: nobody else knows of it yet.
-            #[allow(unsafe_code)]
-            let page = unsafe { self.core.pages().page_mut(block) };
-            if let Ok(body) = BodyBlock::mut_from_bytes(page) {
-                body.header = header;
-                if let Some(place) = body.body.0.get_mut(..part.len()) {
-                    place.copy_from_slice(part);
-                }
-            }
-            pointers.extend_from_slice(&block.to_le_bytes());
-        }
-        Ok(pointers)
-    }
-}
-
-/// Gives back the blocks of a value.
-pub(crate) fn free_values(core: &Core, pointers: &[u8]) -> Result<()> {
-    let numbers = pointers.chunks_exact(8).filter_map(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
-    let numbers: Vec<u64> = numbers.collect();
-    numbers.into_iter().try_for_each(|block| core.free_page(block))
 }
 
 fn target_of(directory: u64, head: &DirectoryEntry) -> Result<Target> {
