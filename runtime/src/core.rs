@@ -369,7 +369,10 @@ impl Core {
         for group in &self.groups {
             lock(group).seal();
         }
-        self.running.store(sequence + 1, Ordering::Relaxed);
+        // Numbers that follow each other are slots that take turns: one that no slot has would break both.
+        if !writes.is_empty() {
+            self.running.store(sequence + 1, Ordering::Relaxed);
+        }
         Ok(writes)
     }
 

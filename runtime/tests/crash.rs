@@ -596,3 +596,17 @@ fn recovery_without(start: &[u8], ops: &[Op], granularity: Granularity, point: P
     }
     false
 }
+
+/// Commits with nothing to do take no number: the next transaction would go to the slot of the one before it, and a crash
+/// while that slot is torn would replay the one before that, alone, over newer homes.
+#[test]
+fn empty_commits_take_no_slot() {
+    let start = prepared();
+    let ops =
+        [Op::Create, Op::Sync, Op::Append, Op::Sync, Op::Sync, Op::Unlink, Op::Sync, Op::Sync, Op::WriteNew];
+    for granularity in [Granularity::CacheLine, Granularity::Page] {
+        let mut totals = Totals::default();
+        try_run(&record(&start, &ops, granularity, None), granularity, 6, &mut totals).unwrap();
+        report("empty commits", &totals);
+    }
+}
