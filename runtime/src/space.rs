@@ -24,6 +24,8 @@ mod settle;
 pub use chunks::Chunk;
 pub use clusters::Clusters;
 pub use data::{Fit, Request};
+pub use refcounts::Counted;
+pub(crate) use refcounts::overlaid;
 pub use runs::Runs;
 pub(crate) use settle::verified_node;
 
