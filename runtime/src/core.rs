@@ -18,7 +18,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use paxfs_format::geometry::{BLOCK_BYTES, INODES_PER_BLOCK};
 use paxfs_format::header::{BlockKind, Header, MAGIC};
 use paxfs_format::inode::{INODE_SIZE, Inode};
-use paxfs_format::journal::{self, JournalSlot, LINE_SIZE, SLOTS};
+use paxfs_format::journal::{self, Body, JournalSlot, LINE_SIZE, SLOTS};
 use paxfs_format::superblock::{ReadOnlyCompatible, State as VolumeState, Superblock};
 use paxfs_format::time::Timestamp;
 use paxfs_format::volume::Volume;
@@ -41,8 +41,8 @@ pub(crate) struct Core {
     pub inodes: Inodes,
     /// Operations hold it shared, a commit alone while it gathers what they did.
     gate: RwLock<()>,
-    /// One commit at a time.
-    committing: Mutex<()>,
+    /// One commit at a time; the room for what it writes.
+    committing: Mutex<Body>,
     /// Number of the running transaction.
     running: AtomicU64,
     /// One rename between directories at a time.
@@ -89,7 +89,7 @@ impl Core {
             groups: Vec::new(),
             inodes: Inodes::default(),
             gate: RwLock::new(()),
-            committing: Mutex::new(()),
+            committing: Mutex::default(),
             renaming: Mutex::new(()),
             running: AtomicU64::new(last + 1),
             dead: AtomicBool::new(false),
@@ -179,51 +179,52 @@ impl Core {
 
     /// Makes all that was done so far durable.
     pub fn commit(&self) -> Result<()> {
-        let _one = lock(&self.committing);
+        let mut body = lock(&self.committing);
         if self.dead.load(Ordering::Relaxed) {
             return Err(Error::ShutDown);
         }
-        let result = self.commit_alone();
+        let result = self.commit_alone(&mut body);
         if result.is_err() {
             self.dead.store(true, Ordering::Relaxed);
         }
         result
     }
 
-    fn commit_alone(&self) -> Result<()> {
-        let (sequence, writes) = {
+    fn commit_alone(&self, body: &mut Body) -> Result<()> {
+        body.clear();
+        let sequence = {
             let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+            let sequence = self.running.load(Ordering::Relaxed);
             // SAFETY: the gate is held alone, so no operation runs. All that is clean is in its home by now.
             #[allow(unsafe_code)]
             unsafe {
-                self.pages().trim(PAGES_KEPT);
+                self.pages().trim(PAGES_KEPT, sequence);
             }
-            self.inodes.trim(INODES_KEPT);
-            let writes = self.seal()?;
-            (self.running.load(Ordering::Relaxed) - 1, writes)
+            self.inodes.trim(INODES_KEPT, sequence);
+            self.seal(sequence, body)?;
+            self.running.store(sequence + 1, Ordering::Relaxed);
+            sequence
         };
         let medium = self.medium();
-        if writes.is_empty() {
+        if body.is_empty() {
             let _durable = medium.fence(Point::Slot)?;
             return Ok(());
         }
-        let records: Vec<journal::Write<'_>> = writes.iter().map(LoggedWrite::as_write).collect();
-        let slot_blocks = self.volume.geometry.journal_blocks / SLOTS;
-        let place = self.volume.geometry.journal().start + (sequence % SLOTS) * slot_blocks;
-        let encoded = journal::encode(self.volume.seed, place, sequence, &records);
-        let (head, body) = encoded.ok_or(Error::Invalid("the transaction is too large"))?;
-        if body.len() as u64 > self.slot_bytes() {
+        if body.bytes().len() as u64 > self.slot_bytes() {
             return Err(Error::Invalid("the transaction does not fit the journal"));
         }
+        let slot_blocks = self.volume.geometry.journal_blocks / SLOTS;
+        let place = self.volume.geometry.journal().start + (sequence % SLOTS) * slot_blocks;
         let offset = place * BLOCK_BYTES;
-        medium.store_nt(offset + size_of::<JournalSlot>() as u64, &body);
+        let head = body.head(self.volume.seed, place, sequence);
         medium.store_nt(offset, head.as_bytes());
+        medium.store_nt(offset + size_of::<JournalSlot>() as u64, body.bytes());
         let written = medium.fence(Point::Slot)?;
         let word = core::mem::offset_of!(JournalSlot, commit) as u64;
         medium.commit(offset + word, sequence, &written);
         let _committed = medium.fence(Point::Commit)?;
-        for write in &writes {
-            write.store_home(medium);
+        for write in body.writes() {
+            store_lines(medium, &write, Point::Homes);
         }
         // The fence that makes the homes durable may be another thread's.
         medium.drain(Point::Homes);
@@ -233,9 +234,8 @@ impl Core {
         Ok(())
     }
 
-    /// Gathers what the running transaction changed and starts the next. The gate is held alone.
-    fn seal(&self) -> Result<Vec<LoggedWrite>> {
-        let sequence = self.running.load(Ordering::Relaxed);
+    /// Gathers what the running transaction changed: into `body` what goes to the journal. The gate is held alone.
+    fn seal(&self, sequence: u64, body: &mut Body) -> Result<()> {
         let context = self.context();
         let pages = self.pages();
         for cell in self.inodes.take_dirty() {
@@ -255,25 +255,22 @@ impl Core {
             group.seal();
         }
         let medium = self.medium();
-        let mut writes = Vec::new();
-        for changed in pages.take_changed() {
-            // SAFETY: as above.
-            #[allow(unsafe_code)]
-            let page = unsafe { pages.page_mut(changed.block) };
-            self.seal_page(page, sequence);
-            let offset = changed.block * BLOCK_BYTES;
-            if changed.fresh {
-                medium.store_nt(offset, page.as_slice());
-                continue;
-            }
-            let mut old = [0; 4096];
-            medium.load(offset, &mut old);
-            writes.extend(LoggedWrite::between(changed.block, &old, page));
+        let mut old = [0; 4096];
+        // SAFETY: as above.
+        #[allow(unsafe_code)]
+        unsafe {
+            pages.take_changed(|changed, page| {
+                self.seal_page(page, sequence);
+                let offset = changed.block * BLOCK_BYTES;
+                if changed.fresh {
+                    medium.store_nt(offset, page.as_slice());
+                } else {
+                    medium.load(offset, &mut old);
+                    body.push_changes(changed.block, &old, page);
+                }
+            });
         }
-        // Marked again by `page_mut`.
-        let _clean = pages.take_changed();
-        self.running.store(sequence + 1, Ordering::Relaxed);
-        Ok(writes)
+        Ok(())
     }
 
     /// Copies a dirty inode into its page.
@@ -379,36 +376,12 @@ impl Joined<'_> {
     }
 }
 
-/// The lines of a block that a transaction changed.
-struct LoggedWrite {
-    block: u64,
-    lines: u64,
-    data: Vec<u8>,
-}
-
-impl LoggedWrite {
-    /// The lines that differ; `None` when none does.
-    fn between(block: u64, old: &[u8; 4096], new: &[u8; 4096]) -> Option<Self> {
-        let mut write = LoggedWrite { block, lines: 0, data: Vec::new() };
-        for (line, (old, new)) in old.chunks_exact(LINE_SIZE).zip(new.chunks_exact(LINE_SIZE)).enumerate() {
-            if old != new {
-                write.lines |= 1 << line;
-                write.data.extend_from_slice(new);
-            }
-        }
-        (write.lines != 0).then_some(write)
-    }
-
-    fn as_write(&self) -> journal::Write<'_> {
-        journal::Write { block: self.block, lines: self.lines, data: &self.data }
-    }
-
-    fn store_home(&self, medium: &dyn Medium) {
-        let lines = (0..64).filter(|line| self.lines >> line & 1 != 0);
-        for (line, data) in lines.zip(self.data.chunks_exact(LINE_SIZE)) {
-            let offset = self.block * BLOCK_BYTES + line * LINE_SIZE as u64;
-            medium.store(offset, data);
-            medium.flush(offset..offset + LINE_SIZE as u64, Point::Homes);
-        }
+/// Stores lines of the journal to their homes, and flushes them.
+pub(crate) fn store_lines(medium: &dyn Medium, write: &journal::Write<'_>, point: Point) {
+    let lines = (0..64).filter(|line| write.lines >> line & 1 != 0);
+    for (line, data) in lines.zip(write.data.chunks_exact(LINE_SIZE)) {
+        let offset = write.block * BLOCK_BYTES + line * LINE_SIZE as u64;
+        medium.store(offset, data);
+        medium.flush(offset..offset + LINE_SIZE as u64, point);
     }
 }

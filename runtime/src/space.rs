@@ -57,9 +57,20 @@ pub struct Chunk {
     /// Those without a name.
     pub orphans: u64,
     /// Inodes freed since the last durable commit, not to be used again before.
-    pub pending: u64,
+    pub freed: u64,
     /// Whether the inode index has yet to follow.
     pub changed: bool,
+    /// Whether it is among those that may have an inode to give out.
+    pub roomy: bool,
+}
+
+impl Chunk {
+    /// Says that the inode index has yet to follow.
+    fn note(&mut self, start: u32, changed: &mut Vec<u32>) {
+        if !core::mem::replace(&mut self.changed, true) {
+            changed.push(start);
+        }
+    }
 }
 
 /// What is needed to make nodes and records of one volume.
@@ -102,6 +113,11 @@ pub struct Group {
     chunks: BTreeMap<u32, Chunk>,
     /// Chunks that may have an inode to give out.
     roomy: Vec<u32>,
+    /// Chunks that the inode index has yet to follow.
+    changed_chunks: Vec<u32>,
+    /// Chunk and bits of inodes freed by the running transaction, and by the one being committed.
+    pending_inodes: Vec<(u32, u64)>,
+    committing_inodes: Vec<(u32, u64)>,
     /// Records of the reverse map that are to be there (or not) after the transaction, by their keys.
     rmap_log: BTreeMap<Key, Option<Rmap>>,
     /// Starts of records of the free-space tree that may have changed.
@@ -135,6 +151,9 @@ impl Group {
             clusters: Clusters::new(block_u32(context.geometry.cluster_blocks)),
             chunks: BTreeMap::new(),
             roomy: Vec::new(),
+            changed_chunks: Vec::new(),
+            pending_inodes: Vec::new(),
+            committing_inodes: Vec::new(),
             rmap_log: BTreeMap::new(),
             free_log: std::collections::BTreeSet::new(),
             packed: 0,
@@ -153,11 +172,11 @@ impl Group {
         group.clusters = clusters;
         let mut chunks = BTreeMap::new();
         group.each::<paxfs_format::chunk::Chunk>(GroupTree::Inodes, pages, context, |record| {
-            let chunk = Chunk { used: record.used.get(), orphans: record.orphans.get(), ..Chunk::default() };
+            let (used, orphans) = (record.used.get(), record.orphans.get());
+            let chunk = Chunk { used, orphans, roomy: used != u64::MAX, ..Chunk::default() };
             chunks.insert(record.start.get(), chunk);
         })?;
-        group.roomy =
-            chunks.iter().filter(|(_, chunk)| chunk.used != u64::MAX).map(|(start, _)| *start).collect();
+        group.roomy = chunks.iter().filter(|(_, chunk)| chunk.roomy).map(|(start, _)| *start).collect();
         group.chunks = chunks;
         Ok(group)
     }
@@ -267,18 +286,22 @@ impl Group {
     /// The transaction being committed is the running one from now on, and a new one runs.
     pub fn seal(&mut self) {
         self.committing.append(&mut self.pending);
+        self.committing_inodes.append(&mut self.pending_inodes);
         self.clusters.seal();
     }
 
     /// The committed transaction is durable: what it freed can be given out.
     pub fn durable(&mut self) {
-        for (start, length) in core::mem::take(&mut self.committing) {
+        for (start, length) in self.committing.drain(..) {
             self.usable.insert(start, length);
         }
         self.clusters.durable();
-        for (start, chunk) in &mut self.chunks {
-            if core::mem::take(&mut chunk.pending) != 0 {
-                self.roomy.push(*start);
+        for (start, bits) in self.committing_inodes.drain(..) {
+            if let Some(chunk) = self.chunks.get_mut(&start) {
+                chunk.freed &= !bits;
+                if !core::mem::replace(&mut chunk.roomy, true) {
+                    self.roomy.push(start);
+                }
             }
         }
     }
@@ -292,31 +315,31 @@ impl Group {
     /// A number for a new inode, and the block of its slot if that has never been used before.
     pub fn allocate_inode(&mut self, pages: &Pages, context: &Context) -> Result<u64, SpaceError> {
         loop {
-            if let Some(&start) = self.roomy.last()
-                && let Some(chunk) = self.chunks.get_mut(&start)
-            {
-                let slot = (!(chunk.used | chunk.pending)).trailing_zeros();
+            let Some(&start) = self.roomy.last() else {
+                let start = self.allocate_metadata(CHUNK_BLOCKS, context)?;
+                for block in start..start + CHUNK_BLOCKS {
+                    self.new_page(pages, context, block);
+                }
+                let mut chunk = Chunk { roomy: true, ..Chunk::default() };
+                chunk.note(start, &mut self.changed_chunks);
+                self.chunks.insert(start, chunk);
+                self.roomy.push(start);
+                continue;
+            };
+            if let Some(chunk) = self.chunks.get_mut(&start) {
+                let slot = (!(chunk.used | chunk.freed)).trailing_zeros();
                 if slot < CHUNK_INODES {
                     chunk.used |= 1 << slot;
-                    chunk.changed = true;
+                    chunk.note(start, &mut self.changed_chunks);
                     self.header.inodes_used = (self.header.inodes_used.get() + 1).into();
                     self.changed = true;
                     let block = context.geometry.volume_block(self.number, start)
                         + u64::from(slot) / INODES_PER_BLOCK;
                     return Ok(Geometry::inode_number(block, u64::from(slot) % INODES_PER_BLOCK));
                 }
-                self.roomy.pop();
-                continue;
+                chunk.roomy = false;
             }
             self.roomy.pop();
-            if self.roomy.is_empty() {
-                let start = self.allocate_metadata(CHUNK_BLOCKS, context)?;
-                for block in start..start + CHUNK_BLOCKS {
-                    self.new_page(pages, context, block);
-                }
-                self.chunks.insert(start, Chunk { changed: true, ..Chunk::default() });
-                self.roomy.push(start);
-            }
         }
     }
 
@@ -343,8 +366,12 @@ impl Group {
             && chunk.used >> slot & 1 != 0
         {
             chunk.used &= !(1 << slot);
-            chunk.pending |= 1 << slot;
-            chunk.changed = true;
+            chunk.freed |= 1 << slot;
+            chunk.note(start, &mut self.changed_chunks);
+            match self.pending_inodes.last_mut() {
+                Some((last, bits)) if *last == start => *bits |= 1 << slot,
+                _ => self.pending_inodes.push((start, 1 << slot)),
+            }
             self.header.inodes_used = self.header.inodes_used.get().saturating_sub(1).into();
             self.changed = true;
         }
@@ -357,7 +384,7 @@ impl Group {
             && (chunk.orphans >> slot & 1 != 0) != orphan
         {
             chunk.orphans ^= 1 << slot;
-            chunk.changed = true;
+            chunk.note(start, &mut self.changed_chunks);
             let count = self.header.orphans.get();
             self.header.orphans = if orphan { count + 1 } else { count.saturating_sub(1) }.into();
             self.changed = true;

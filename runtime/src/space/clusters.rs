@@ -13,7 +13,7 @@ pub struct Cluster {
     pending: [u64; 8],
     committing: [u64; 8],
     /// Whether the cluster tree has yet to follow.
-    pub changed: bool,
+    changed: bool,
 }
 
 /// The clusters of a group.
@@ -23,6 +23,11 @@ pub struct Clusters {
     clusters: BTreeMap<u32, Cluster>,
     /// Clusters that may have blocks to give out.
     roomy: Vec<u32>,
+    /// Those that the cluster tree has yet to follow.
+    changed: Vec<u32>,
+    /// Those with blocks freed by the running transaction, and by the one being committed.
+    pending: Vec<u32>,
+    committing: Vec<u32>,
     free: u32,
 }
 
@@ -60,7 +65,15 @@ fn place(index: u32) -> (usize, u32) {
 impl Clusters {
     /// None yet; each is to have `size` blocks.
     pub fn new(size: u32) -> Self {
-        Clusters { size: size.max(1), clusters: BTreeMap::new(), roomy: Vec::new(), free: 0 }
+        Clusters {
+            size: size.max(1),
+            clusters: BTreeMap::new(),
+            roomy: Vec::new(),
+            changed: Vec::new(),
+            pending: Vec::new(),
+            committing: Vec::new(),
+            free: 0,
+        }
     }
 
     /// Blocks of each.
@@ -86,6 +99,7 @@ impl Clusters {
     pub fn add(&mut self, start: u32) {
         self.clusters.insert(start, Cluster { changed: true, ..Cluster::default() });
         self.roomy.push(start);
+        self.changed.push(start);
         self.free += self.size;
     }
 
@@ -103,7 +117,9 @@ impl Clusters {
                             *word |= 1 << bit;
                         }
                     }
-                    cluster.changed = true;
+                    if !core::mem::replace(&mut cluster.changed, true) {
+                        self.changed.push(start);
+                    }
                     self.free = self.free.saturating_sub(blocks);
                     return Some(start + found);
                 }
@@ -121,12 +137,18 @@ impl Clusters {
         let start = block - block % self.size;
         if let Some(cluster) = self.clusters.get_mut(&start) {
             let (word, bit) = place(block - start);
+            let first = cluster.pending == [0; 8];
             if let (Some(used), Some(pending)) = (cluster.used.get_mut(word), cluster.pending.get_mut(word))
                 && *used >> bit & 1 != 0
             {
                 *used &= !(1 << bit);
                 *pending |= 1 << bit;
-                cluster.changed = true;
+                if first {
+                    self.pending.push(start);
+                }
+                if !core::mem::replace(&mut cluster.changed, true) {
+                    self.changed.push(start);
+                }
                 self.free += 1;
             }
         }
@@ -134,31 +156,36 @@ impl Clusters {
 
     /// What was freed so far belongs to the transaction being committed.
     pub fn seal(&mut self) {
-        for cluster in self.clusters.values_mut() {
+        for start in self.pending.drain(..) {
+            let Some(cluster) = self.clusters.get_mut(&start) else { continue };
             for (committing, pending) in cluster.committing.iter_mut().zip(&mut cluster.pending) {
                 *committing |= core::mem::take(pending);
             }
+            self.committing.push(start);
         }
     }
 
     /// What the committed transaction freed can be given out.
     pub fn durable(&mut self) {
-        for (start, cluster) in &mut self.clusters {
-            if cluster.committing != [0; 8] {
-                cluster.committing = [0; 8];
-                if !self.roomy.contains(start) {
-                    self.roomy.push(*start);
-                }
+        for start in self.committing.drain(..) {
+            let Some(cluster) = self.clusters.get_mut(&start) else { continue };
+            cluster.committing = [0; 8];
+            if !self.roomy.contains(&start) {
+                self.roomy.push(start);
             }
         }
     }
 
-    /// Records that the cluster tree has yet to follow; it is taken to have followed from now on.
+    /// Records that the cluster tree has yet to follow, ascending; it is taken to have followed from now on.
     pub fn take_changed(&mut self) -> Vec<on_disk::Cluster> {
-        let changed = self.clusters.iter_mut().filter_map(|(start, cluster)| {
-            core::mem::take(&mut cluster.changed).then(|| cluster.record(*start))
-        });
-        changed.collect()
+        self.changed.sort_unstable();
+        let clusters = &mut self.clusters;
+        let record = |start: u32| {
+            let cluster = clusters.get_mut(&start)?;
+            cluster.changed = false;
+            Some(cluster.record(start))
+        };
+        self.changed.drain(..).filter_map(record).collect()
     }
 
     /// The maximal run of clusters side by side that holds the cluster at `start`.

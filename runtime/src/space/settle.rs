@@ -109,11 +109,15 @@ impl Group {
             used: Bits64::new(chunk.used),
             orphans: Bits64::new(chunk.orphans),
         };
-        let chunks = self.chunks.iter_mut().filter_map(|(&start, chunk)| {
-            let record = core::mem::take(&mut chunk.changed).then(|| record(start, chunk))?;
+        self.changed_chunks.sort_unstable();
+        let chunks = &mut self.chunks;
+        let changed = self.changed_chunks.drain(..).filter_map(|start| {
+            let chunk = chunks.get_mut(&start)?;
+            chunk.changed = false;
+            let record = record(start, chunk);
             Some((record.key(), Some(record)))
         });
-        let chunks: Vec<(Key, Option<chunk::Chunk>)> = chunks.collect();
+        let chunks: Vec<(Key, Option<chunk::Chunk>)> = changed.collect();
         self.follow(GroupTree::Inodes, pages, context, &chunks)?;
         loop {
             let clusters = self.clusters.take_changed();
