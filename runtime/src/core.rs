@@ -18,7 +18,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use paxfs_format::geometry::{BLOCK_BYTES, INODES_PER_BLOCK};
 use paxfs_format::header::{BlockKind, Header, MAGIC};
 use paxfs_format::inode::{INODE_SIZE, Inode};
-use paxfs_format::journal::{self, JournalSlot, LINE_SIZE, SLOTS};
+use paxfs_format::journal::{self, Body, JournalSlot, LINE_SIZE, SLOTS};
 use paxfs_format::superblock::{ReadOnlyCompatible, State as VolumeState, Superblock};
 use paxfs_format::time::Timestamp;
 use paxfs_format::volume::Volume;
@@ -41,8 +41,8 @@ pub(crate) struct Core {
     pub inodes: Inodes,
     /// Operations hold it shared, a commit alone while it gathers what they did.
     gate: RwLock<()>,
-    /// One commit at a time.
-    committing: Mutex<()>,
+    /// One commit at a time; the room for what it writes.
+    committing: Mutex<Body>,
     /// Number of the running transaction.
     running: AtomicU64,
     /// One rename between directories at a time.
@@ -105,7 +105,7 @@ impl Core {
             groups: Vec::new(),
             inodes: Inodes::default(),
             gate: RwLock::new(()),
-            committing: Mutex::new(()),
+            committing: Mutex::default(),
             renaming: Mutex::new(()),
             running: AtomicU64::new(last + 1),
             dead: AtomicBool::new(false),
@@ -288,51 +288,55 @@ impl Core {
 
     /// Makes all that was done so far durable.
     pub fn commit(&self) -> Result<()> {
-        let _one = lock(&self.committing);
+        let mut body = lock(&self.committing);
         if self.dead.load(Ordering::Relaxed) {
             return Err(Error::ShutDown);
         }
-        let result = self.commit_alone();
+        let result = self.commit_alone(&mut body);
         if result.is_err() {
             self.dead.store(true, Ordering::Relaxed);
         }
         result
     }
 
-    fn commit_alone(&self) -> Result<()> {
-        let (sequence, writes) = {
+    fn commit_alone(&self, body: &mut Body) -> Result<()> {
+        body.clear();
+        let sequence = {
             let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+            let sequence = self.running.load(Ordering::Relaxed);
             // SAFETY: the gate is held alone, so no operation runs. All that is clean is in its home by now.
             #[allow(unsafe_code)]
             unsafe {
-                self.pages().trim(PAGES_KEPT);
+                self.pages().trim(PAGES_KEPT, sequence);
             }
-            self.inodes.trim(INODES_KEPT);
-            let writes = self.seal()?;
-            (self.running.load(Ordering::Relaxed) - 1, writes)
+            self.inodes.trim(INODES_KEPT, sequence);
+            self.seal(sequence, body)?;
+            // Numbers that follow each other are slots that take turns: one that no slot has would break both.
+            if !body.is_empty() {
+                self.running.store(sequence + 1, Ordering::Relaxed);
+            }
+            sequence
         };
         let medium = self.medium();
-        if writes.is_empty() {
+        if body.is_empty() {
             let _durable = medium.fence(Point::Slot)?;
             return Ok(());
         }
-        let records: Vec<journal::Write<'_>> = writes.iter().map(LoggedWrite::as_write).collect();
-        let slot_blocks = self.volume.geometry.journal_blocks / SLOTS;
-        let place = self.volume.geometry.journal().start + (sequence % SLOTS) * slot_blocks;
-        let encoded = journal::encode(self.volume.seed, place, sequence, &records);
-        let (head, body) = encoded.ok_or(Error::Invalid("the transaction is too large"))?;
-        if body.len() as u64 > self.slot_bytes() {
+        if body.bytes().len() as u64 > self.slot_bytes() {
             return Err(Error::Invalid("the transaction does not fit the journal"));
         }
+        let slot_blocks = self.volume.geometry.journal_blocks / SLOTS;
+        let place = self.volume.geometry.journal().start + (sequence % SLOTS) * slot_blocks;
         let offset = place * BLOCK_BYTES;
-        medium.store_nt(offset + size_of::<JournalSlot>() as u64, &body);
+        let head = body.head(self.volume.seed, place, sequence);
         medium.store_nt(offset, head.as_bytes());
+        medium.store_nt(offset + size_of::<JournalSlot>() as u64, body.bytes());
         let written = medium.fence(Point::Slot)?;
         let word = core::mem::offset_of!(JournalSlot, commit) as u64;
         medium.commit(offset + word, sequence, &written);
         let _committed = medium.fence(Point::Commit)?;
-        for write in &writes {
-            write.store_home(medium);
+        for write in body.writes() {
+            store_lines(medium, &write, Point::Homes);
         }
         // The fence that makes the homes durable may be another thread's.
         medium.drain(Point::Homes);
@@ -342,38 +346,26 @@ impl Core {
         Ok(())
     }
 
-    /// Gathers what the running transaction changed and starts the next. The gate is held alone.
-    fn seal(&self) -> Result<Vec<LoggedWrite>> {
-        let sequence = self.running.load(Ordering::Relaxed);
+    /// Gathers what the running transaction changed: into `body` what goes to the journal. The gate is held alone.
+    fn seal(&self, sequence: u64, body: &mut Body) -> Result<()> {
         let context = self.context();
         let inodes = self.inodes.take_dirty();
         for cell in &inodes {
             self.seal_inode(cell, sequence);
         }
         self.settle(&context)?;
-        let mut writes = self.log(sequence);
-        if self.slot_bytes() < logged_bytes(&writes) {
+        self.log(sequence, body);
+        if self.slot_bytes() < body.bytes().len() as u64 {
             // Nodes of trees need not be logged where they are.
             self.shadow(&inodes, &context)?;
-            writes = self.log(sequence);
-        }
-        for changed in self.pages().changed() {
-            if changed.fresh {
-                // SAFETY: the gate is held alone, so nobody else touches any page.
-                #[allow(unsafe_code)]
-                let page = unsafe { self.pages().page_mut(changed.block) };
-                self.medium().store_nt(changed.block * BLOCK_BYTES, page.as_slice());
-            }
+            body.clear();
+            self.log(sequence, body);
         }
         self.pages().clean();
         for group in &self.groups {
             lock(group).seal();
         }
-        // Numbers that follow each other are slots that take turns: one that no slot has would break both.
-        if !writes.is_empty() {
-            self.running.store(sequence + 1, Ordering::Relaxed);
-        }
-        Ok(writes)
+        Ok(())
     }
 
     /// Brings the trees and headers of all groups to what is in memory.
@@ -400,21 +392,24 @@ impl Core {
         }
     }
 
-    /// Seals the changed pages; returns what differs from the medium and is not fresh.
-    fn log(&self, sequence: u64) -> Vec<LoggedWrite> {
-        let mut writes = Vec::new();
-        for changed in self.pages().changed() {
-            // SAFETY: the gate is held alone, so nobody else touches any page.
-            #[allow(unsafe_code)]
-            let page = unsafe { self.pages().page_mut(changed.block) };
-            self.seal_page(page, sequence);
-            if !changed.fresh {
-                let mut old = [0; 4096];
-                self.medium().load(changed.block * BLOCK_BYTES, &mut old);
-                writes.extend(LoggedWrite::between(changed.block, &old, page));
-            }
+    /// Seals the changed pages: stores those that are fresh, and adds to `body` what differs from the medium of the others.
+    fn log(&self, sequence: u64, body: &mut Body) {
+        let medium = self.medium();
+        let mut old = [0; 4096];
+        // SAFETY: the gate is held alone, so nobody else touches any page.
+        #[allow(unsafe_code)]
+        unsafe {
+            self.pages().each_changed(|changed, page| {
+                self.seal_page(page, sequence);
+                let offset = changed.block * BLOCK_BYTES;
+                if changed.fresh {
+                    medium.store_nt(offset, page.as_slice());
+                } else {
+                    medium.load(offset, &mut old);
+                    body.push_changes(changed.block, &old, page);
+                }
+            });
         }
-        writes
     }
 
     /// Copies a dirty inode into its page.
@@ -546,41 +541,12 @@ impl Drop for Joined<'_> {
     }
 }
 
-/// Bytes of these writes in a journal slot.
-fn logged_bytes(writes: &[LoggedWrite]) -> u64 {
-    writes.iter().map(|write| (size_of::<journal::JournalRecord>() + write.data.len()) as u64).sum()
-}
-
-/// The lines of a block that a transaction changed.
-struct LoggedWrite {
-    block: u64,
-    lines: u64,
-    data: Vec<u8>,
-}
-
-impl LoggedWrite {
-    /// The lines that differ; `None` when none does.
-    fn between(block: u64, old: &[u8; 4096], new: &[u8; 4096]) -> Option<Self> {
-        let mut write = LoggedWrite { block, lines: 0, data: Vec::new() };
-        for (line, (old, new)) in old.chunks_exact(LINE_SIZE).zip(new.chunks_exact(LINE_SIZE)).enumerate() {
-            if old != new {
-                write.lines |= 1 << line;
-                write.data.extend_from_slice(new);
-            }
-        }
-        (write.lines != 0).then_some(write)
-    }
-
-    fn as_write(&self) -> journal::Write<'_> {
-        journal::Write { block: self.block, lines: self.lines, data: &self.data }
-    }
-
-    fn store_home(&self, medium: &dyn Medium) {
-        let lines = (0..64).filter(|line| self.lines >> line & 1 != 0);
-        for (line, data) in lines.zip(self.data.chunks_exact(LINE_SIZE)) {
-            let offset = self.block * BLOCK_BYTES + line * LINE_SIZE as u64;
-            medium.store(offset, data);
-            medium.flush(offset..offset + LINE_SIZE as u64, Point::Homes);
-        }
+/// Stores lines of the journal to their homes, and flushes them.
+pub(crate) fn store_lines(medium: &dyn Medium, write: &journal::Write<'_>, point: Point) {
+    let lines = (0..64).filter(|line| write.lines >> line & 1 != 0);
+    for (line, data) in lines.zip(write.data.chunks_exact(LINE_SIZE)) {
+        let offset = write.block * BLOCK_BYTES + line * LINE_SIZE as u64;
+        medium.store(offset, data);
+        medium.flush(offset..offset + LINE_SIZE as u64, point);
     }
 }

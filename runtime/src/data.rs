@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::inodes::State;
 use crate::map::{clip, overlapping, remap};
 use crate::medium::Point;
-use crate::space::{Fit, Group, Request};
+use crate::pages::Pages;
+use crate::space::{Context, Counted, Fit, Group, Request, SpaceError, overlaid};
 use core::ops::Range;
 use paxfs_format::extent::Extent;
 use paxfs_format::geometry::{BLOCK_BYTES, HUGE_BLOCKS};
@@ -381,31 +382,27 @@ impl Writer<'_> {
         if !reflink {
             return self.each_run(extents, Group::release);
         }
-        let mut runs = self.runs(extents)?;
-        runs.sort_unstable();
-        for part in runs.chunk_by(|a, b| a.0 == b.0) {
-            let Some((number, ..)) = part.first() else { continue };
-            let runs: Vec<(u32, u32)> = part.iter().map(|(_, start, length)| (*start, *length)).collect();
-            let mut group = self.core.group(*number)?;
-            // A file may own a block more than once: then each time counts by itself.
-            for run in distinct(runs) {
-                group.unshare(self.core.pages(), &self.joined.context, &run)?;
-            }
-        }
-        Ok(())
+        self.each_counted(extents, Group::unshare)
     }
 
     /// Says that one file more owns these extents.
     pub fn share(&self, extents: &[Extent]) -> Result<()> {
+        self.each_counted(extents, Group::share)
+    }
+
+    /// Changes the counts of extents' blocks, which may be the same: then each time counts by itself.
+    fn each_counted(
+        &self,
+        extents: &[Extent],
+        change: impl Fn(&mut Group, &Pages, &Context, &[Counted]) -> core::result::Result<(), SpaceError>,
+    ) -> Result<()> {
         let mut runs = self.runs(extents)?;
         runs.sort_unstable();
         for part in runs.chunk_by(|a, b| a.0 == b.0) {
             let Some((number, ..)) = part.first() else { continue };
-            let runs: Vec<(u32, u32)> = part.iter().map(|(_, start, length)| (*start, *length)).collect();
+            let counted = overlaid(part.iter().map(|(_, start, length)| (*start, *length)));
             let mut group = self.core.group(*number)?;
-            for run in distinct(runs) {
-                group.share(self.core.pages(), &self.joined.context, &run)?;
-            }
+            change(&mut *group, self.core.pages(), &self.joined.context, &counted)?;
         }
         Ok(())
     }
@@ -420,17 +417,4 @@ impl Writer<'_> {
         };
         extents.iter().map(run).collect()
     }
-}
-
-/// Ascending runs, which may overlap, as lists of ascending runs that do not.
-fn distinct(runs: Vec<(u32, u32)>) -> Vec<Vec<(u32, u32)>> {
-    let mut lists: Vec<Vec<(u32, u32)>> = Vec::new();
-    for run in runs {
-        let fits = |list: &&mut Vec<(u32, u32)>| list.last().is_none_or(|last| last.0 + last.1 <= run.0);
-        match lists.iter_mut().find(fits) {
-            Some(list) => list.push(run),
-            None => lists.push(vec![run]),
-        }
-    }
-    lists
 }

@@ -1,6 +1,6 @@
 //! The engine as its users see it: a volume that is open for writing.
 
-use crate::core::{Core, now, store_superblock};
+use crate::core::{Core, now, store_lines, store_superblock};
 use crate::error::{Error, Result};
 use crate::medium::{Granularity, Mapped, Medium, Point};
 use crate::pages::Pages;
@@ -184,12 +184,7 @@ fn recover(medium: &Arc<dyn Medium>) -> Result<(Superblock, u64)> {
     let mut last = superblock.header.generation.get();
     for transaction in &replay.live {
         for write in &transaction.writes {
-            let lines = (0..64).filter(|line| write.lines >> line & 1 != 0);
-            for (line, data) in lines.zip(write.data.chunks_exact(journal::LINE_SIZE)) {
-                let offset = write.block * BLOCK_BYTES + line * journal::LINE_SIZE as u64;
-                medium.store(offset, data);
-                medium.flush(offset..offset + journal::LINE_SIZE as u64, Point::Recovered);
-            }
+            store_lines(&**medium, write, Point::Recovered);
         }
         last = last.max(transaction.sequence);
     }

@@ -53,11 +53,11 @@ impl Change for AttributeEntry {
     }
 }
 
-/// An entry with its bytes, taken out of its place.
-struct Owned<H> {
-    head: H,
-    name: Vec<u8>,
-    value: Vec<u8>,
+/// An entry with its bytes, in no place.
+pub(crate) struct Owned<H> {
+    pub head: H,
+    pub name: Vec<u8>,
+    pub value: Vec<u8>,
 }
 
 impl<H: Head> Owned<H> {
@@ -143,10 +143,7 @@ impl<'o> Entries<'o> {
                     let block = self.new_body::<H>(inode, &all)?;
                     set_inline(inode, H::WHICH, &[]);
                     self.shrink::<H>(inode, old);
-                    let fork = fork_mut(inode, H::WHICH);
-                    fork.format = ForkFormat::BLOCK;
-                    fork.tree.block = block.into();
-                    fork.tree.records = 1.into();
+                    self.set_block::<H>(inode, block);
                 }
             }
             _ => self.insert_in_block(inode, entry, &bytes)?,
@@ -192,6 +189,60 @@ impl<'o> Entries<'o> {
         }
         self.shrink::<H>(inode, used);
         Ok(())
+    }
+
+    /// Makes `all` the entries of a fork that has none. Their cookies are the lowest that their names have.
+    pub(crate) fn build<H: Change>(&self, inode: &mut Inode, mut all: Vec<Owned<H>>) -> Result<()> {
+        all.sort_by_key(|entry| entry.head.cookie());
+        let mut last = None;
+        for entry in &mut all {
+            // The next that is free, when names have the same lowest.
+            let cookie = last.map_or(0, |last: u64| last + 1).max(entry.head.cookie());
+            entry.head = entry.head.with_cookie(cookie);
+            last = Some(cookie);
+        }
+        fork_mut(inode, H::WHICH).count = (all.len() as u64).into();
+        let mut blocks: Vec<(u64, Vec<u8>)> = Vec::new();
+        for entry in &all {
+            let mut bytes = Vec::new();
+            entry.push(&mut bytes);
+            match blocks.last_mut() {
+                Some((_, block)) if block.len() + bytes.len() <= BODY_SIZE => block.extend_from_slice(&bytes),
+                // The first is responsible for all cookies below, too.
+                last => {
+                    let low = if last.is_some() { entry.head.cookie() } else { 0 };
+                    blocks.push((low, bytes));
+                }
+            }
+        }
+        if let ([] | [_], all) = (blocks.as_slice(), blocks.first().map_or(&[][..], |(_, bytes)| bytes))
+            && set_inline(inode, H::WHICH, all)
+        {
+            let format = if all.is_empty() { ForkFormat::EMPTY } else { ForkFormat::INLINE };
+            fork_mut(inode, H::WHICH).format = format;
+            self.grow::<H>(inode, all.len());
+            return Ok(());
+        }
+        let mut records = Vec::with_capacity(blocks.len());
+        for (low, bytes) in &blocks {
+            let block = self.new_body::<H>(inode, bytes)?;
+            records.push(Index { cookie: (*low).into(), block: block.into() });
+        }
+        match records.as_slice() {
+            [only] => self.set_block::<H>(inode, only.block.get()),
+            _ => edit_tree::<Index>(self.core, self.joined, inode, H::WHICH, |tree| {
+                tree.splice(Key::MIN..=Key::MAX, &records)
+            })?,
+        }
+        Ok(())
+    }
+
+    /// Says that one block has all entries of a fork.
+    fn set_block<H: Change>(&self, inode: &mut Inode, block: u64) {
+        let fork = fork_mut(inode, H::WHICH);
+        fork.format = ForkFormat::BLOCK;
+        fork.tree.block = block.into();
+        fork.tree.records = 1.into();
     }
 
     /// Spreads entries of a full block over it and a new one.

@@ -178,15 +178,22 @@ impl Pages {
         }
     }
 
-    /// The changed blocks that are still in use, ascending. For a commit, while no operation runs.
-    pub fn changed(&self) -> Vec<Changed> {
-        let mut blocks = lock(&self.dirty).clone();
+    /// Shows each changed block that is still in use with its page, ascending.
+    ///
+    /// # Safety
+    ///
+    /// No operation runs: nobody has a borrow of a page.
+    pub unsafe fn each_changed(&self, mut see: impl FnMut(&Changed, &mut [u8; 4096])) {
+        let mut blocks = lock(&self.dirty);
         blocks.sort_unstable();
-        let changed = blocks.into_iter().filter_map(|block| {
-            let state = self.page(block).state.load(Ordering::Relaxed);
-            (state & FREED == 0).then_some(Changed { block, fresh: state & FRESH != 0 })
-        });
-        changed.collect()
+        for &block in &*blocks {
+            let page = self.page(block);
+            let state = page.state.load(Ordering::Relaxed);
+            if state & FREED == 0 {
+                // SAFETY: the caller's promise.
+                see(&Changed { block, fresh: state & FRESH != 0 }, unsafe { &mut *page.bytes.get() });
+            }
+        }
     }
 
     /// Whether a block was changed and has to be logged where it is. Asks only what is in memory.
@@ -200,9 +207,8 @@ impl Pages {
 
     /// Says that all that was changed is on its way to the medium. For a commit, while no operation runs.
     pub fn clean(&self) {
-        let blocks = core::mem::take(&mut *lock(&self.dirty));
         self.dirty_count.store(0, Ordering::Relaxed);
-        for block in blocks {
+        for block in lock(&self.dirty).drain(..) {
             if self.page(block).state.fetch_and(VERIFIED, Ordering::Relaxed) & FREED != 0 {
                 self.drop_page(block);
             }
@@ -217,27 +223,29 @@ impl Pages {
         }
     }
 
-    /// Drops clean pages until at most `limit` are left.
+    /// Drops clean pages of one part in [`SHARDS`] until at most its share of `limit` is left; the next part with the
+    /// next `turn`.
     ///
     /// # Safety
     ///
     /// No operation runs: nobody has a borrow of a page.
-    pub unsafe fn trim(&self, limit: usize) {
-        for shard in &self.shards {
-            let mut shard = lock(shard);
-            let mut excess = shard.len().saturating_sub(limit / SHARDS);
-            shard.retain(|_, page| {
-                // SAFETY: as in `page`.
-                let clean = unsafe { page.as_ref() }.state.load(Ordering::Relaxed) & DIRTY == 0;
-                if excess == 0 || !clean {
-                    return true;
-                }
-                excess -= 1;
-                // SAFETY: as in `drop_page`; nobody has a borrow.
-                drop(unsafe { Box::from_raw(page.as_ptr()) });
-                false
-            });
+    pub unsafe fn trim(&self, limit: usize, turn: u64) {
+        let mut shard = self.shard(turn << 3);
+        let mut excess = shard.len().saturating_sub(limit / SHARDS);
+        if excess == 0 {
+            return;
         }
+        shard.retain(|_, page| {
+            // SAFETY: as in `page`.
+            let clean = unsafe { page.as_ref() }.state.load(Ordering::Relaxed) & DIRTY == 0;
+            if excess == 0 || !clean {
+                return true;
+            }
+            excess -= 1;
+            // SAFETY: as in `drop_page`; nobody has a borrow.
+            drop(unsafe { Box::from_raw(page.as_ptr()) });
+            false
+        });
     }
 }
 

@@ -24,6 +24,8 @@ mod settle;
 pub use chunks::Chunk;
 pub use clusters::Clusters;
 pub use data::{Fit, Request};
+pub use refcounts::Counted;
+pub(crate) use refcounts::overlaid;
 pub use runs::Runs;
 pub(crate) use settle::verified_node;
 
@@ -152,11 +154,11 @@ impl Group {
         group.clusters = clusters;
         let mut chunks = BTreeMap::new();
         group.each::<paxfs_format::chunk::Chunk>(GroupTree::Inodes, pages, context, |record| {
-            let chunk = Chunk { used: record.used.get(), orphans: record.orphans.get(), ..Chunk::default() };
+            let (used, orphans) = (record.used.get(), record.orphans.get());
+            let chunk = Chunk { used, orphans, roomy: used != u64::MAX, ..Chunk::default() };
             chunks.insert(record.start.get(), chunk);
         })?;
-        group.roomy =
-            chunks.iter().filter(|(_, chunk)| chunk.used != u64::MAX).map(|(start, _)| *start).collect();
+        group.roomy = chunks.iter().filter(|(_, chunk)| chunk.roomy).map(|(start, _)| *start).collect();
         group.chunks = chunks;
         Ok(group)
     }
@@ -210,7 +212,7 @@ impl Group {
             // A chunk whose last inode went is gone.
             if let Some(chunk) = self.chunks.get_mut(&start) {
                 chunk.held &= !(1 << slot);
-                if self.roomy.last() != Some(&start) {
+                if !core::mem::replace(&mut chunk.roomy, true) {
                     self.roomy.push(start);
                 }
             }
