@@ -188,7 +188,7 @@ fn run(engine: &Engine, op: Op, step: u64) -> Result<(), Error> {
         Op::Clone => open(b"a")?.clone_range(BLOCK, &open(b"b")?, 0, 2 * BLOCK),
         Op::Dedupe => open(b"c")?.dedupe_range(0, &open(b"b")?, 0, BLOCK).map(drop),
         Op::Symlink => engine.symlink(root, &fresh("symlink"), &[b'x'; 4000], &new).map(drop),
-        Op::SetAttribute => set(b"c", b"user.b", &vec![fill; 10]),
+        Op::SetAttribute => set(b"c", b"user.b", &[fill; 10]),
         Op::GrowAttribute => set(b"a", b"user.a", &vec![fill; 9000]),
         Op::ShrinkAttribute => set(b"b", b"user.a", &vec![fill; 900]),
         Op::RemoveAttribute => engine.remove_attribute(engine.lookup(root, b"b")?, b"user.a"),
@@ -595,4 +595,18 @@ fn recovery_without(start: &[u8], ops: &[Op], granularity: Granularity, point: P
         }
     }
     false
+}
+
+/// Commits with nothing to do take no number: the next transaction would go to the slot of the one before it, and a crash
+/// while that slot is torn would replay the one before that, alone, over newer homes.
+#[test]
+fn empty_commits_take_no_slot() {
+    let start = prepared();
+    let ops =
+        [Op::Create, Op::Sync, Op::Append, Op::Sync, Op::Sync, Op::Unlink, Op::Sync, Op::Sync, Op::WriteNew];
+    for granularity in [Granularity::CacheLine, Granularity::Page] {
+        let mut totals = Totals::default();
+        try_run(&record(&start, &ops, granularity, None), granularity, 6, &mut totals).unwrap();
+        report("empty commits", &totals);
+    }
 }
