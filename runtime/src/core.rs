@@ -200,12 +200,7 @@ impl Core {
 
     /// Joins the running transaction, for an operation that frees, or that changes few blocks of what is there.
     pub fn join(&self) -> Result<Joined<'_>> {
-        if self.dead.load(Ordering::Relaxed) {
-            return Err(Error::ShutDown);
-        }
-        if self.is_large() {
-            self.commit()?;
-        }
+        self.check_running()?;
         Ok(self.joined(Gate::Shared { _guard: self.gate() }))
     }
 
@@ -233,10 +228,19 @@ impl Core {
 
     /// Joins the running transaction while nobody else does, for an operation that looks at many inodes at one instant.
     pub fn join_alone(&self) -> Result<Joined<'_>> {
-        if self.dead.load(Ordering::Relaxed) {
-            return Err(Error::ShutDown);
-        }
+        self.check_running()?;
         Ok(self.joined(Gate::Alone { _guard: self.gate_alone() }))
+    }
+
+    /// Commits first what another operation would make too large for its slot.
+    fn check_running(&self) -> Result<()> {
+        if self.dead.load(Ordering::Relaxed) {
+            Err(Error::ShutDown)
+        } else if self.is_large() {
+            self.commit()
+        } else {
+            Ok(())
+        }
     }
 
     fn joined<'c>(&'c self, gate: Gate<'c>) -> Joined<'c> {

@@ -198,11 +198,9 @@ impl Pages {
 
     /// Whether a block was changed and has to be logged where it is. Asks only what is in memory.
     pub fn is_logged(&self, block: u64) -> bool {
-        let known = self.shard(block).get(&block).copied();
+        let Some(page) = self.shard(block).get(&block).copied() else { return false };
         // SAFETY: as in `page`.
-        known.is_some_and(|page| {
-            unsafe { page.as_ref() }.state.load(Ordering::Relaxed) & (DIRTY | FRESH) == DIRTY
-        })
+        unsafe { page.as_ref() }.state.load(Ordering::Relaxed) & (DIRTY | FRESH) == DIRTY
     }
 
     /// Says that all that was changed is on its way to the medium. For a commit, while no operation runs.

@@ -79,6 +79,11 @@ impl Group {
         self.chunks.contains_key(&start).then_some((start, slot))
     }
 
+    /// Inodes in use in the chunk at `start`.
+    pub fn inodes_in(&self, start: u32) -> u64 {
+        self.chunks.get(&start).map_or(0, |chunk| chunk.used.count_ones().into())
+    }
+
     /// Whether an inode of this group is in use.
     pub fn inode_in_use(&mut self, inode: u64, context: &Context) -> bool {
         self.chunk_of(inode, context)

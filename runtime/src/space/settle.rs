@@ -6,7 +6,7 @@ use crate::pages::Pages;
 use paxfs_format::blocks::Blocks;
 use paxfs_format::chunk;
 use paxfs_format::free::Free;
-use paxfs_format::group::GroupTree;
+use paxfs_format::group::{GroupTree, TreeRoot};
 use paxfs_format::header::{Expected, Header};
 use paxfs_format::node::Node;
 use paxfs_format::record::{Key, Record};
@@ -149,8 +149,9 @@ impl Group {
         let (Some(first), Some(last)) = (log.first(), log.last()) else { return Ok(()) };
         let root = *self.header.root(which);
         let tree: Tree<R> = self.tree(which, context);
-        // Many at once are merged with what is there and go in as one splice.
-        let merged = if log.len() > 512 && u64::try_from(log.len()).unwrap_or(0) * 4 > root.records.get() {
+        // Many at once are merged with what is there and go in as one splice, if there is room for both.
+        let many = log.len() > 512 && u64::try_from(log.len()).unwrap_or(0) * 4 > root.records.get();
+        let merged = if many && self.has_room_beside(&root, log.len(), context) {
             Some(self.merge(&tree, which, pages, log)?)
         } else {
             None
@@ -171,6 +172,12 @@ impl Group {
         }
         *self.header.root_mut(which) = tree.root();
         Ok(())
+    }
+
+    /// Whether the nodes of a tree can be made anew, with so many more records, while the old ones are still there.
+    pub(super) fn has_room_beside(&mut self, root: &TreeRoot, records: usize, context: &Context) -> bool {
+        let blocks = u64::from(root.nodes.get()) + records as u64 / 32;
+        u32::try_from(blocks).is_ok_and(|blocks| self.reserve_metadata(blocks, context).is_ok())
     }
 
     fn merge<R: Record>(
