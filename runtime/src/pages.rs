@@ -8,6 +8,7 @@
 //! operation runs.
 #![allow(unsafe_code)]
 
+use crate::locks::{Ordered, Rank, take};
 use crate::medium::Medium;
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
@@ -78,8 +79,8 @@ pub struct Changed {
     pub fresh: bool,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(rank: Rank, mutex: &Mutex<T>) -> Ordered<MutexGuard<'_, T>> {
+    take(rank, || mutex.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl Pages {
@@ -99,10 +100,10 @@ impl Pages {
         self.dirty_count.load(Ordering::Relaxed)
     }
 
-    fn shard(&self, block: u64) -> MutexGuard<'_, Shard> {
+    fn shard(&self, block: u64) -> Ordered<MutexGuard<'_, Shard>> {
         let index = usize::try_from((block >> 3) % (SHARDS as u64)).unwrap_or(0);
         #[allow(clippy::indexing_slicing)] // The remainder is below the number of shards.
-        lock(&self.shards[index])
+        lock(Rank::Pages, &self.shards[index])
     }
 
     fn page(&self, block: u64) -> &Page {
@@ -124,7 +125,7 @@ impl Pages {
 
     fn set_dirty(&self, block: u64, page: &Page) {
         if page.state.fetch_or(DIRTY | VERIFIED, Ordering::Relaxed) & DIRTY == 0 {
-            lock(&self.dirty).push(block);
+            lock(Rank::ChangedPages, &self.dirty).push(block);
             self.dirty_count.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -184,7 +185,7 @@ impl Pages {
     ///
     /// No operation runs: nobody has a borrow of a page.
     pub unsafe fn each_changed(&self, mut see: impl FnMut(&Changed, &mut [u8; 4096])) {
-        let mut blocks = lock(&self.dirty);
+        let mut blocks = lock(Rank::ChangedPages, &self.dirty);
         blocks.sort_unstable();
         for &block in &*blocks {
             let page = self.page(block);
@@ -206,7 +207,7 @@ impl Pages {
     /// Says that all that was changed is on its way to the medium. For a commit, while no operation runs.
     pub fn clean(&self) {
         self.dirty_count.store(0, Ordering::Relaxed);
-        for block in lock(&self.dirty).drain(..) {
+        for block in lock(Rank::ChangedPages, &self.dirty).drain(..) {
             if self.page(block).state.fetch_and(VERIFIED, Ordering::Relaxed) & FREED != 0 {
                 self.drop_page(block);
             }
