@@ -287,30 +287,101 @@ fn read_body<'a>(
     if body.is_empty() { Ok(writes) } else { Err(SlotFault::Record(head.header.count.get())) }
 }
 
+/// The body of a transaction that is being put together: its records, one behind the other.
+#[derive(Debug, Default)]
+pub struct Body {
+    bytes: Vec<u8>,
+    records: u32,
+}
+
+impl Body {
+    /// Forgets all records, and keeps the room.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.records = 0;
+    }
+
+    /// Whether it has no record.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    /// Its bytes, as the slot stores them behind its head.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn push_record(&mut self, block: u64, lines: u64) {
+        let record = JournalRecord { block: block.into(), lines: lines.into() };
+        self.bytes.extend_from_slice(record.as_bytes());
+        self.records = self.records.saturating_add(1);
+    }
+
+    /// Adds a write; says whether its data fits its lines.
+    #[must_use]
+    pub fn push(&mut self, write: &Write<'_>) -> bool {
+        let lines = usize::try_from(write.lines.count_ones()).unwrap_or(usize::MAX);
+        if write.data.len() != lines.saturating_mul(LINE_SIZE) {
+            return false;
+        }
+        self.push_record(write.block, write.lines);
+        self.bytes.extend_from_slice(write.data);
+        true
+    }
+
+    /// Adds the lines of a block in which `new` differs from `old`, if there are any.
+    pub fn push_changes(&mut self, block: u64, old: &[u8; BLOCK_SIZE], new: &[u8; BLOCK_SIZE]) {
+        let (old, new) = (old.as_chunks::<LINE_SIZE>().0, new.as_chunks::<LINE_SIZE>().0);
+        let differs =
+            |(line, (old, new)): (usize, (&[u8; LINE_SIZE], &[u8; LINE_SIZE]))| u64::from(old != new) << line;
+        let lines = old.iter().zip(new).enumerate().map(differs).fold(0, |all, bit| all | bit);
+        if lines == 0 {
+            return;
+        }
+        self.push_record(block, lines);
+        for (line, new) in new.iter().enumerate() {
+            if lines >> line & 1 != 0 {
+                self.bytes.extend_from_slice(new);
+            }
+        }
+    }
+
+    /// Its writes, in order.
+    pub fn writes(&self) -> impl Iterator<Item = Write<'_>> {
+        let mut rest = self.bytes.as_slice();
+        core::iter::from_fn(move || {
+            let (record, after) = JournalRecord::ref_from_prefix(rest).ok()?;
+            let lines = usize::try_from(record.lines.get().count_ones()).unwrap_or(0);
+            let (data, after) = after.split_at_checked(lines * LINE_SIZE)?;
+            rest = after;
+            Some(Write { block: record.block.get(), lines: record.lines.get(), data })
+        })
+    }
+
+    /// The head of a slot that holds it, all but the commit word: that is stored once head and body are durable.
+    #[must_use]
+    pub fn head(&self, seed: Seed, place: u64, sequence: u64) -> JournalSlot {
+        let mut header = Header::new(BlockKind::JOURNAL, place, 0, sequence);
+        header.count = self.records.into();
+        let mut head = JournalSlot {
+            header,
+            bytes: (self.bytes.len() as u64).into(),
+            body_crc: seed.plain(&self.bytes).into(),
+            reserved: Reserved::ZERO,
+            commit: Generation::new(0),
+            reserved_2: Reserved::ZERO,
+        };
+        seed.seal(head.as_mut_bytes().split_at_mut(SEALED_HEAD).0);
+        head
+    }
+}
+
 /// A transaction as its slot stores it, all but the commit word: that is stored once these bytes are durable.
 ///
-/// `None` when the writes are more than a 32-bit count, or a write's data does not fit its lines.
+/// `None` when a write's data does not fit its lines.
 pub fn encode(seed: Seed, place: u64, sequence: u64, writes: &[Write<'_>]) -> Option<(JournalSlot, Vec<u8>)> {
-    let mut body = Vec::new();
-    for write in writes {
-        let length = usize::try_from(write.lines.count_ones()).ok()? * LINE_SIZE;
-        if write.data.len() != length {
-            return None;
-        }
-        let record = JournalRecord { block: write.block.into(), lines: write.lines.into() };
-        body.extend_from_slice(record.as_bytes());
-        body.extend_from_slice(write.data);
-    }
-    let mut header = Header::new(BlockKind::JOURNAL, place, 0, sequence);
-    header.count = u32::try_from(writes.len()).ok()?.into();
-    let mut head = JournalSlot {
-        header,
-        bytes: u64::try_from(body.len()).ok()?.into(),
-        body_crc: seed.plain(&body).into(),
-        reserved: Reserved::ZERO,
-        commit: Generation::new(0),
-        reserved_2: Reserved::ZERO,
-    };
-    seed.seal(head.as_mut_bytes().split_at_mut(SEALED_HEAD).0);
-    Some((head, body))
+    let mut body = Body::default();
+    writes.iter().all(|write| body.push(write)).then(|| (body.head(seed, place, sequence), body.bytes))
 }

@@ -1,6 +1,6 @@
 //! The engine as its users see it: a volume that is open for writing.
 
-use crate::core::{Core, now, store_superblock};
+use crate::core::{Core, now, store_lines, store_superblock};
 use crate::error::{Error, Result};
 use crate::medium::{Granularity, Mapped, Medium, Point};
 use crate::pages::Pages;
@@ -98,6 +98,11 @@ impl Engine {
         self.core.medium().granularity()
     }
 
+    /// Number of the last transaction that was committed.
+    pub fn transactions(&self) -> u64 {
+        self.core.committed()
+    }
+
     /// Inode number of the root directory.
     pub fn root(&self) -> u64 {
         self.core.volume.superblock.root.get()
@@ -111,7 +116,7 @@ impl Engine {
         for number in self.core.volume.geometry.group_numbers() {
             let group = self.core.group(number)?;
             sum.free += group.free_blocks();
-            sum.available += group.usable_blocks().saturating_sub(group.reserve());
+            sum.available += group.usable_blocks().saturating_sub(group.kept());
             sum.inodes += group.header.inodes_used.get();
             sum.huge_free += group.huge_blocks();
         }
@@ -179,12 +184,7 @@ fn recover(medium: &Arc<dyn Medium>) -> Result<(Superblock, u64)> {
     let mut last = superblock.header.generation.get();
     for transaction in &replay.live {
         for write in &transaction.writes {
-            let lines = (0..64).filter(|line| write.lines >> line & 1 != 0);
-            for (line, data) in lines.zip(write.data.chunks_exact(journal::LINE_SIZE)) {
-                let offset = write.block * BLOCK_BYTES + line * journal::LINE_SIZE as u64;
-                medium.store(offset, data);
-                medium.flush(offset..offset + journal::LINE_SIZE as u64, Point::Recovered);
-            }
+            store_lines(&**medium, write, Point::Recovered);
         }
         last = last.max(transaction.sequence);
     }

@@ -122,16 +122,18 @@ impl Inodes {
         dirty
     }
 
-    /// Forgets cells that nobody holds until about `limit` are left. For a commit, while no operation runs.
-    pub fn trim(&self, limit: usize) {
-        for shard in &self.shards {
-            let mut shard = lock(shard);
-            let mut excess = shard.len().saturating_sub(limit / SHARDS);
-            shard.retain(|_, cell| {
-                let keep = excess == 0 || Arc::strong_count(cell) > 1;
-                excess -= usize::from(!keep);
-                keep
-            });
+    /// Forgets cells that nobody holds, of one part in [`SHARDS`], until at most its share of `limit` is left; the next
+    /// part with the next `turn`. For a commit, while no operation runs.
+    pub fn trim(&self, limit: usize, turn: u64) {
+        let mut shard = self.shard(turn << 6);
+        let mut excess = shard.len().saturating_sub(limit / SHARDS);
+        if excess == 0 {
+            return;
         }
+        shard.retain(|_, cell| {
+            let keep = excess == 0 || Arc::strong_count(cell) > 1;
+            excess -= usize::from(!keep);
+            keep
+        });
     }
 }

@@ -178,22 +178,41 @@ impl Pages {
         }
     }
 
-    /// The changed blocks, ascending, which are clean from now on. For a commit, while no operation runs.
-    pub fn take_changed(&self) -> Vec<Changed> {
-        let mut blocks = core::mem::take(&mut *lock(&self.dirty));
-        self.dirty_count.store(0, Ordering::Relaxed);
+    /// Shows each changed block that is still in use with its page, ascending.
+    ///
+    /// # Safety
+    ///
+    /// No operation runs: nobody has a borrow of a page.
+    pub unsafe fn each_changed(&self, mut see: impl FnMut(&Changed, &mut [u8; 4096])) {
+        let mut blocks = lock(&self.dirty);
         blocks.sort_unstable();
-        let mut changed = Vec::with_capacity(blocks.len());
-        for block in blocks {
+        for &block in &*blocks {
             let page = self.page(block);
-            let state = page.state.fetch_and(VERIFIED, Ordering::Relaxed);
+            let state = page.state.load(Ordering::Relaxed);
             if state & FREED == 0 {
-                changed.push(Changed { block, fresh: state & FRESH != 0 });
-            } else {
+                // SAFETY: the caller's promise.
+                see(&Changed { block, fresh: state & FRESH != 0 }, unsafe { &mut *page.bytes.get() });
+            }
+        }
+    }
+
+    /// Whether a block was changed and has to be logged where it is. Asks only what is in memory.
+    pub fn is_logged(&self, block: u64) -> bool {
+        let known = self.shard(block).get(&block).copied();
+        // SAFETY: as in `page`.
+        known.is_some_and(|page| {
+            unsafe { page.as_ref() }.state.load(Ordering::Relaxed) & (DIRTY | FRESH) == DIRTY
+        })
+    }
+
+    /// Says that all that was changed is on its way to the medium. For a commit, while no operation runs.
+    pub fn clean(&self) {
+        self.dirty_count.store(0, Ordering::Relaxed);
+        for block in lock(&self.dirty).drain(..) {
+            if self.page(block).state.fetch_and(VERIFIED, Ordering::Relaxed) & FREED != 0 {
                 self.drop_page(block);
             }
         }
-        changed
     }
 
     fn drop_page(&self, block: u64) {
@@ -204,27 +223,29 @@ impl Pages {
         }
     }
 
-    /// Drops clean pages until at most `limit` are left.
+    /// Drops clean pages of one part in [`SHARDS`] until at most its share of `limit` is left; the next part with the
+    /// next `turn`.
     ///
     /// # Safety
     ///
     /// No operation runs: nobody has a borrow of a page.
-    pub unsafe fn trim(&self, limit: usize) {
-        for shard in &self.shards {
-            let mut shard = lock(shard);
-            let mut excess = shard.len().saturating_sub(limit / SHARDS);
-            shard.retain(|_, page| {
-                // SAFETY: as in `page`.
-                let clean = unsafe { page.as_ref() }.state.load(Ordering::Relaxed) & DIRTY == 0;
-                if excess == 0 || !clean {
-                    return true;
-                }
-                excess -= 1;
-                // SAFETY: as in `drop_page`; nobody has a borrow.
-                drop(unsafe { Box::from_raw(page.as_ptr()) });
-                false
-            });
+    pub unsafe fn trim(&self, limit: usize, turn: u64) {
+        let mut shard = self.shard(turn << 3);
+        let mut excess = shard.len().saturating_sub(limit / SHARDS);
+        if excess == 0 {
+            return;
         }
+        shard.retain(|_, page| {
+            // SAFETY: as in `page`.
+            let clean = unsafe { page.as_ref() }.state.load(Ordering::Relaxed) & DIRTY == 0;
+            if excess == 0 || !clean {
+                return true;
+            }
+            excess -= 1;
+            // SAFETY: as in `drop_page`; nobody has a borrow.
+            drop(unsafe { Box::from_raw(page.as_ptr()) });
+            false
+        });
     }
 }
 

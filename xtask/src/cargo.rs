@@ -40,6 +40,15 @@ impl Workspace {
         ensure!(status.success(), "the tools could not be built");
         Ok(self.target.join("release"))
     }
+
+    /// Builds an example for release; where it is.
+    pub fn build_example(&self, package: &str, example: &str) -> Result<PathBuf> {
+        let mut command = cargo();
+        command.current_dir(&self.root).args(["build", "--quiet", "--release"]);
+        let status = command.args(["--package", package, "--example", example]).status();
+        ensure!(status.context("cargo cannot be run")?.success(), "{example} could not be built");
+        Ok(self.target.join("release/examples").join(example))
+    }
 }
 
 /// The cargo that runs this program, or the one on the path.

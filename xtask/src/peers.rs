@@ -2,7 +2,7 @@
 //!
 //! * [`measure`]: one program from outside; [`contest`]: several in turn; [`table`]: what came out.
 //! * What is done: [`create`] (new volumes, empty and from a directory), [`check`], [`share`] (a volume with many shared
-//!   extents), [`owner`].
+//!   extents), [`owner`]; [`engine`]: work on volumes that are open for writing.
 //! * Around it: [`tree`] (the source), [`mount`] (peers that can only be filled mounted), [`field`] (where all of it is,
 //!   and who is there).
 //!
@@ -11,6 +11,7 @@
 mod check;
 mod contest;
 mod create;
+mod engine;
 mod field;
 mod measure;
 mod mount;
@@ -38,7 +39,7 @@ pub struct Arguments {
     /// A few small volumes only, to see that it works: 20000 files, one round
     #[arg(long)]
     quick: bool,
-    /// Only the rows whose name contains this: create, fill, check, share, owner
+    /// Only the rows whose name contains this: create, fill, check, share, owner, engine
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Where images are made; it should be a tmpfs with 16 GiB
@@ -79,7 +80,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         rows.push(share::check(&field, &xfs)?);
         rows.push(owner::shared(&field, &xfs)?);
     }
-    let text = format!("{}\n\n{}", field.describe(), table::render(&rows)?);
+    let mut about = String::new();
+    if arguments.wants("engine") {
+        rows.extend(engine::rows(&field, arguments.quick)?);
+        about = format!("\n{}", engine::ABOUT);
+    }
+    let text = format!("{}\n\n{}{about}", field.describe(), table::render(&rows)?);
     println!("{text}");
     if arguments.readme {
         table::put(&workspace.root.join("README.md"), &text)?;

@@ -1,6 +1,6 @@
 //! Programs that do the same work, in turn: A B C, A B C, … so that what the machine does meanwhile hits all alike.
 
-use crate::peers::measure::{self, Sample};
+use crate::peers::measure;
 use anyhow::Result;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -44,40 +44,55 @@ impl Contender {
     }
 }
 
-/// What a program showed.
-#[derive(Debug)]
-pub struct Measured {
+/// How long something took, each time.
+#[derive(Debug, Clone)]
+pub struct Times {
     /// What the table calls it.
     pub name: String,
-    /// Its runs, in order.
-    pub samples: Vec<Sample>,
-    /// Peak of its anonymous memory in bytes.
-    pub anonymous: u64,
-    /// What the file that it made takes on its medium, in bytes.
-    pub allocated: Option<u64>,
+    /// In the order of the rounds.
+    pub walls: Vec<Duration>,
 }
 
-impl Measured {
-    /// Its times, ascending.
-    pub fn walls(&self) -> Vec<Duration> {
-        let mut walls: Vec<Duration> = self.samples.iter().map(|sample| sample.wall).collect();
+impl Times {
+    /// Of nothing yet.
+    pub fn new(name: &str) -> Self {
+        Times { name: name.to_owned(), walls: Vec::new() }
+    }
+
+    /// Ascending.
+    pub fn sorted(&self) -> Vec<Duration> {
+        let mut walls = self.walls.clone();
         walls.sort();
         walls
     }
 
-    /// The peak of its resident set in bytes, when that is known.
-    pub fn resident(&self) -> Option<u64> {
-        self.samples.iter().filter_map(|sample| sample.resident).max()
-    }
-
     /// How many times as long as `other` it took, round by round, ascending.
-    pub fn ratios(&self, other: &Measured) -> Vec<f64> {
-        let pairs = self.samples.iter().zip(&other.samples);
-        let mut ratios: Vec<f64> =
-            pairs.map(|(a, b)| a.wall.as_secs_f64() / b.wall.as_secs_f64().max(1e-9)).collect();
+    pub fn ratios(&self, other: &Times) -> Vec<f64> {
+        let pairs = self.walls.iter().zip(&other.walls);
+        let mut ratios: Vec<f64> = pairs.map(|(a, b)| a.as_secs_f64() / b.as_secs_f64().max(1e-9)).collect();
         ratios.sort_by(f64::total_cmp);
         ratios
     }
+}
+
+/// What a program took of memory and medium, in bytes.
+#[derive(Debug)]
+pub struct Memory {
+    /// Peak of its anonymous memory.
+    pub anonymous: u64,
+    /// Peak of its resident set, when that is known.
+    pub resident: Option<u64>,
+    /// What the file that it made takes on its medium.
+    pub allocated: Option<u64>,
+}
+
+/// What a program showed.
+#[derive(Debug)]
+pub struct Measured {
+    /// Its runs.
+    pub times: Times,
+    /// Where that says something.
+    pub memory: Option<Memory>,
 }
 
 /// The one in the middle of what is sorted.
@@ -92,23 +107,21 @@ pub fn hold(mut contenders: Vec<Contender>, rounds: usize) -> Result<Vec<Measure
         eprintln!("  {}", contender.name);
         contender.prepare()?;
         let anonymous = measure::anonymous_peak(&mut contender.command, contender.accepted)?;
-        measured.push(Measured {
-            name: contender.name.clone(),
-            samples: Vec::new(),
-            anonymous,
-            allocated: None,
-        });
+        let memory = Memory { anonymous, resident: None, allocated: None };
+        measured.push((Times::new(&contender.name), memory));
     }
     for _ in 0..rounds {
-        for (contender, measured) in contenders.iter_mut().zip(&mut measured) {
+        for (contender, (times, memory)) in contenders.iter_mut().zip(&mut measured) {
             contender.prepare()?;
-            measured.samples.push(measure::run(&mut contender.command, contender.accepted)?);
+            let sample = measure::run(&mut contender.command, contender.accepted)?;
+            times.walls.push(sample.wall);
+            memory.resident = memory.resident.max(sample.resident);
         }
     }
-    for (contender, measured) in contenders.iter().zip(&mut measured) {
+    for (contender, (_, memory)) in contenders.iter().zip(&mut measured) {
         if let Some((path, _)) = &contender.makes {
-            measured.allocated = Some(path.metadata()?.blocks().saturating_mul(512));
+            memory.allocated = Some(path.metadata()?.blocks().saturating_mul(512));
         }
     }
-    Ok(measured)
+    Ok(measured.into_iter().map(|(times, memory)| Measured { times, memory: Some(memory) }).collect())
 }

@@ -1,6 +1,6 @@
 //! What was measured, as a table in Markdown, and its place in the README.
 
-use crate::peers::contest::{Measured, median};
+use crate::peers::contest::{Measured, Times, median};
 use crate::peers::measure::own_peak;
 use anyhow::{Context, Result};
 use std::fmt::Write;
@@ -43,25 +43,31 @@ pub fn render(rows: &[Row]) -> Result<String> {
 }
 
 fn line(text: &mut String, measured: &Measured, ours: Option<&Measured>) -> Result<()> {
-    let walls = measured.walls();
+    let times = &measured.times;
+    let walls = times.sorted();
     let (first, last) =
         (walls.first().copied().unwrap_or_default(), walls.last().copied().unwrap_or_default());
     let middle = median(&walls).unwrap_or_default();
-    write!(text, "| {} | {} ({} – {}) ", measured.name, time(middle), time(first), time(last))?;
-    match ours.filter(|ours| ours.name != measured.name) {
-        Some(ours) => {
-            let ratios = measured.ratios(ours);
-            let (first, last) =
-                (ratios.first().copied().unwrap_or(0.0), ratios.last().copied().unwrap_or(0.0));
-            let middle = median(&ratios).unwrap_or(0.0);
-            write!(text, "| {} ({} – {}) ", ratio(middle), ratio(first), ratio(last))?;
-        }
+    write!(text, "| {} | {} ({} – {}) ", times.name, time(middle), time(first), time(last))?;
+    match ours.map(|ours| &ours.times).filter(|ours| ours.name != times.name) {
+        Some(ours) => write!(text, "| {} ", ratios(times, ours))?,
         None => write!(text, "| 1 ")?,
     }
-    let allocated = measured.allocated.map_or_else(|| "–".to_owned(), size);
-    let resident = measured.resident().map_or_else(|| format!("≤ {}", size(own_peak())), size);
-    writeln!(text, "| {} | {resident} | {allocated} |", size(measured.anonymous))?;
+    match &measured.memory {
+        Some(memory) => {
+            let allocated = memory.allocated.map_or_else(|| "–".to_owned(), size);
+            let resident = memory.resident.map_or_else(|| format!("≤ {}", size(own_peak())), size);
+            writeln!(text, "| {} | {resident} | {allocated} |", size(memory.anonymous))?;
+        }
+        None => writeln!(text, "| – | – | – |")?,
+    }
     Ok(())
+}
+
+fn ratios(times: &Times, ours: &Times) -> String {
+    let ratios = times.ratios(ours);
+    let (first, last) = (ratios.first().copied().unwrap_or(0.0), ratios.last().copied().unwrap_or(0.0));
+    format!("{} ({} – {})", ratio(median(&ratios).unwrap_or(0.0)), ratio(first), ratio(last))
 }
 
 fn ratio(ratio: f64) -> String {
@@ -71,7 +77,9 @@ fn ratio(ratio: f64) -> String {
 fn time(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     match seconds {
-        ..0.01 => format!("{:.2} ms", seconds * 1e3),
+        ..1e-6 => format!("{:.0} ns", seconds * 1e9),
+        1e-6..0.0001 => format!("{:.2} µs", seconds * 1e6),
+        0.0001..0.01 => format!("{:.2} ms", seconds * 1e3),
         0.01..1.0 => format!("{:.0} ms", seconds * 1e3),
         _ => format!("{seconds:.2} s"),
     }
@@ -103,12 +111,12 @@ pub fn put(path: &Path, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peers::measure::Sample;
+    use crate::peers::contest::Memory;
 
     fn measured(name: &str, milliseconds: &[u64]) -> Measured {
-        let sample = |ms: &u64| Sample { wall: Duration::from_millis(*ms), resident: Some(300 << 20) };
-        let samples = milliseconds.iter().map(sample).collect();
-        Measured { name: name.to_owned(), samples, anonymous: 1 << 20, allocated: Some(5000) }
+        let walls = milliseconds.iter().copied().map(Duration::from_millis).collect();
+        let memory = Memory { anonymous: 1 << 20, resident: Some(300 << 20), allocated: Some(5000) };
+        Measured { times: Times { name: name.to_owned(), walls }, memory: Some(memory) }
     }
 
     #[test]
