@@ -16,6 +16,7 @@ use paxfs_format::free::Free;
 use paxfs_format::group::GroupTree;
 use paxfs_format::owners::{Role, Source, owners};
 use paxfs_format::record::Record;
+use std::sync::atomic::Ordering;
 
 /// Without reverse map: the blocks of metadata are claimed before any file's.
 pub(crate) fn claim_roles(check: &Check<'_>) {
@@ -30,7 +31,14 @@ pub(crate) fn claim_roles(check: &Check<'_>) {
 }
 
 /// Without reverse map: nobody else may have these blocks.
-pub(crate) fn claim(env: &Env<'_>, subject: &Subject<'_>, extent: &Extent, at: impl FnOnce() -> String) {
+/// Nothing is claimed past the file's size, `limit` in blocks: that is told of.
+pub(crate) fn claim(
+    env: &Env<'_>,
+    subject: &Subject<'_>,
+    extent: &Extent,
+    limit: u64,
+    at: impl FnOnce() -> String,
+) {
     let check = env.check;
     if check.rmap() || !env.marking {
         return;
@@ -40,7 +48,12 @@ pub(crate) fn claim(env: &Env<'_>, subject: &Subject<'_>, extent: &Extent, at: i
     let Some(group) = check.group(place.group) else { return };
     let (Some(claimed), Some(summed)) = (group.claimed.get(), group.summed.get()) else { return };
     let start = u64::from(place.block);
-    let blocks = start..start.saturating_add(extent.length.get().into());
+    let mut length = u64::from(extent.length.get());
+    if !extent.flags.is_unwritten() && extent.end() > limit {
+        length = limit.saturating_sub(extent.offset.get());
+        check.doubts.claims.store(true, Ordering::Relaxed);
+    }
+    let blocks = start..start.saturating_add(length);
     let taken = claimed.claim(blocks.clone());
     if let Some(taken) = &taken {
         let base = geometry.group_start(place.group);

@@ -6,7 +6,7 @@
 //!
 //! | side | is not known |
 //! |---|---|
-//! | records of a tree | those between two keys, with ends up to a limit ([`Missing`]): so says the branch above |
+//! | records of a tree | those between two keys, with ends up to a limit ([`Missing`]): so says the branch above a lost node, or the sound records around those in doubt |
 //! | extents of a file | those file blocks; all of them when its inode cannot be used |
 //! | entries of a directory | those between two cookies |
 //! | parent pointers of an inode | all of them |
@@ -21,6 +21,7 @@ use paxfs_format::blocks::Blocks;
 use paxfs_format::chunk::CHUNK_BLOCKS;
 use paxfs_format::geometry::INODES_PER_BLOCK;
 use paxfs_format::header::{BlockKind, Header, MAGIC};
+use paxfs_format::record::{Key, Record};
 use paxfs_format::tree::Missing;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,6 +60,39 @@ impl Doubts {
     }
 }
 
+/// Finds out what records in doubt leave unknown: all between those before and behind them that are sound.
+#[derive(Debug)]
+pub(crate) struct Between {
+    last: Key,
+    open: bool,
+}
+
+impl Between {
+    /// At a tree's begin.
+    pub fn new() -> Self {
+        Between { last: Key::MIN, open: false }
+    }
+
+    /// A sound record; gives what is not known before it.
+    #[inline]
+    pub fn sound<R: Record>(&mut self, record: &R) -> Option<Missing> {
+        let key = record.key();
+        let low = core::mem::replace(&mut self.last, key);
+        let high = if R::OVERLAPS { u64::MAX } else { key.start };
+        core::mem::take(&mut self.open).then_some(Missing { low, bound: key, high })
+    }
+
+    /// A record in doubt.
+    pub fn doubtful(&mut self) {
+        self.open = true;
+    }
+
+    /// No more records; gives what is not known behind the last.
+    pub fn end(self) -> Option<Missing> {
+        self.open.then_some(Missing { low: self.last, ..Missing::ANY })
+    }
+}
+
 impl<'c> Check<'c> {
     /// Whether all extents of all files are known.
     pub fn knows_all_extents(&self) -> bool {
@@ -69,6 +103,7 @@ impl<'c> Check<'c> {
         });
         !lost
             && !doubts.claims.load(Ordering::Relaxed)
+            && locked(&self.clashes).is_empty()
             && locked(&doubts.inodes).is_empty()
             && locked(&doubts.extents).is_empty()
     }

@@ -2,6 +2,7 @@
 
 use crate::claims::claim;
 use crate::context::Env;
+use crate::doubts::Between;
 use crate::finding::Finding;
 use crate::inodes::{Scan, Subject};
 use crate::observe::{ExtentPlace, Observer};
@@ -16,6 +17,7 @@ use paxfs_format::geometry::BLOCK_BYTES;
 use paxfs_format::inode::{ForkFormat, Inode, Which};
 use paxfs_format::record::Record;
 use paxfs_format::rmap::{Owner, Rmap};
+use paxfs_format::tree::Missing;
 use std::sync::atomic::Ordering;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -155,6 +157,7 @@ fn inline<O: Observer>(scan: &mut Scan<'_, O>, subject: &Subject<'_>, tally: &mu
         false => inline_faults(scan, number, tally.limit, extents),
     };
     let doubtful = doubtful.into_iter().chain(core::iter::repeat(false));
+    let mut between = Between::new();
     for ((index, extent), doubtful) in (0u32..).zip(extents).zip(doubtful) {
         let at = || format!("inode[{number}].extents.rec[{index}]");
         let place = ExtentPlace { leaf: ExtentPlace::INLINE, index };
@@ -162,15 +165,25 @@ fn inline<O: Observer>(scan: &mut Scan<'_, O>, subject: &Subject<'_>, tally: &mu
             scan.observer.doubtful_extent(ExtentItem::of_extent(extent, number), place);
             scan.env.check.doubts.claims.store(true, Ordering::Relaxed);
             tally.doubtful();
+            between.doubtful();
         } else {
+            note(&scan.env, number, between.sound(extent));
             one(scan, subject, extent, place, tally, at);
         }
     }
+    note(&scan.env, number, between.end());
     for (index, problem) in faults {
         let at = format!("inode[{number}].extents.rec[{index}]");
         scan.env.findings.push(Finding::new(at, problem).of_file(number));
     }
     true
+}
+
+/// Notes that extents of a file are not known.
+fn note(env: &Env<'_>, inode: u64, missing: Option<Missing>) {
+    if let Some(missing) = missing {
+        env.note(&env.check.doubts.extents, (inode, missing.low.start..missing.bound.start));
+    }
 }
 
 /// Whether nothing is wrong with the extents in a payload, as nearly always.
@@ -249,24 +262,26 @@ fn in_tree<O: Observer>(scan: &mut Scan<'_, O>, subject: &Subject<'_>, tally: &m
     let number = subject.number;
     let (name, root) = (TreeName::Extents(number), &subject.inode.data.tree);
     let Scan { env, observer, extents, .. } = scan;
+    let mut between = Between::new();
     let outcome = walk::<Extent>(env, name, root, |env, item| match item {
         Item::Sound(at, extent) => {
+            note(env, number, between.sound(extent));
             let place = ExtentPlace::of(&at);
             tally.add(extent, || format!("{name}.{at}"));
             *extents = extents.saturating_add(1);
-            claim(env, subject, extent, || format!("{name}.{at}"));
+            claim(env, subject, extent, tally.limit, || format!("{name}.{at}"));
             observer.extent(env.check.key, ExtentItem::of_extent(extent, number), place);
         }
         Item::Doubtful(at, extent) => {
             let place = ExtentPlace::of(&at);
             tally.doubtful();
+            between.doubtful();
             env.check.doubts.claims.store(true, Ordering::Relaxed);
             observer.doubtful_extent(ExtentItem::of_extent(extent, number), place);
         }
-        Item::Lost(missing) => {
-            env.note(&env.check.doubts.extents, (number, missing.low.start..missing.bound.start))
-        }
+        Item::Lost(missing) => note(env, number, Some(missing)),
     });
+    note(env, number, between.end());
     check_counts(env, name, root, &outcome);
     !outcome.lost
 }
@@ -281,7 +296,7 @@ fn one<O: Observer>(
 ) {
     tally.add(extent, &at);
     scan.extents = scan.extents.saturating_add(1);
-    claim(&scan.env, subject, extent, at);
+    claim(&scan.env, subject, extent, tally.limit, at);
     scan.observer.extent(scan.env.check.key, ExtentItem::of_extent(extent, subject.number), place);
 }
 
@@ -293,7 +308,9 @@ fn settle(env: &mut Env<'_>, subject: &Subject<'_>, tally: &Tally) {
             Problem::ForkCount { inode: number, found: inode.data.count.get(), expected: tally.count };
         subject.find(env, ".data.count", problem);
     }
-    if inode.blocks.get() != tally.blocks && !tally.vague {
+    // Without reverse map nothing else says whether an extent past the size is wrong, or the size.
+    let vague = tally.vague || (tally.past.is_some() && !env.check.rmap());
+    if inode.blocks.get() != tally.blocks && !vague {
         // Told later, unless it is because of an extent that is wrong, which is told then.
         env.note(&env.check.blocks, (number, inode.blocks.get(), tally.blocks));
     }

@@ -1,6 +1,7 @@
 //! Pass 2: the space of a group. Each tree is walked once; both sides of each comparison are summed up.
 
 use crate::context::{Check, Env, Group, SpaceProof, locked};
+use crate::doubts::Between;
 use crate::extents::ExtentItem;
 use crate::finding::Finding;
 use crate::multiset::{Key, Multiset};
@@ -16,6 +17,8 @@ use paxfs_format::group::GroupTree;
 use paxfs_format::record::Record;
 use paxfs_format::refcount::Refcount;
 use paxfs_format::rmap::{Owner, Rmap};
+use paxfs_format::tree::Missing;
+use std::sync::Mutex;
 
 /// Sums up what a sweep gives.
 struct Sums {
@@ -90,18 +93,27 @@ fn with_proof(group: &Group, change: impl FnOnce(&mut SpaceProof)) {
     change(&mut locked(&group.space));
 }
 
+fn note(env: &Env<'_>, list: &Mutex<Vec<Missing>>, missing: Option<Missing>) {
+    if let Some(missing) = missing {
+        env.note(list, missing);
+    }
+}
+
 fn free(env: &mut Env<'_>, group: &Group) {
     let Some(header) = group.header else { return };
     let (key, mut sum, mut blocks) = (env.check.key, Multiset::default(), 0u64);
+    let mut between = Between::new();
     let (name, root) = (TreeName::Group(GroupTree::Free, group.number), header.root(GroupTree::Free));
     let outcome = walk::<Free>(env, name, root, |env, item| match item {
         Item::Sound(_, record) => {
+            note(env, &group.missing.free, between.sound(record));
             sum.add(key.hash(&Run::of(record, 0)));
             blocks = blocks.saturating_add(record.length.get().into());
         }
-        Item::Doubtful(..) => {}
+        Item::Doubtful(..) => between.doubtful(),
         Item::Lost(missing) => env.note(&group.missing.free, missing),
     });
+    note(env, &group.missing.free, between.end());
     check_counts(env, name, root, &outcome);
     with_proof(group, |proof| {
         (proof.free_tree, proof.free_blocks) = (sum, blocks);
@@ -111,13 +123,17 @@ fn free(env: &mut Env<'_>, group: &Group) {
 
 fn refcount(env: &mut Env<'_>, group: &Group) {
     let Some(header) = group.header.filter(|_| env.check.reflink()) else { return };
-    let (key, mut sum) = (env.check.key, Multiset::default());
+    let (key, mut sum, mut between) = (env.check.key, Multiset::default(), Between::new());
     let (name, root) = (TreeName::Group(GroupTree::Refcount, group.number), header.root(GroupTree::Refcount));
     let outcome = walk::<Refcount>(env, name, root, |env, item| match item {
-        Item::Sound(_, record) => sum.add(key.hash(&Run::of(record, record.count.get().into()))),
-        Item::Doubtful(..) => {}
+        Item::Sound(_, record) => {
+            note(env, &group.missing.refcount, between.sound(record));
+            sum.add(key.hash(&Run::of(record, record.count.get().into())));
+        }
+        Item::Doubtful(..) => between.doubtful(),
         Item::Lost(missing) => env.note(&group.missing.refcount, missing),
     });
+    note(env, &group.missing.refcount, between.end());
     check_counts(env, name, root, &outcome);
     with_proof(group, |proof| proof.refcount_tree = sum);
 }
@@ -135,17 +151,19 @@ fn rmap(env: &mut Env<'_>, group: &Group) {
         reflink: env.check.reflink(),
         alarm: false,
     };
-    let (mut sweep, mut owned) = (Sweep::new(sums), Multiset::default());
+    let (mut sweep, mut owned, mut between) = (Sweep::new(sums), Multiset::default(), Between::new());
     let outcome = walk::<Rmap>(env, name, root, |env, item| match item {
         Item::Sound(_, record) => {
+            note(env, &group.missing.rmap, between.sound(record));
             if record.owner.is_inode() {
                 owned.add(key.hash(&ExtentItem::of_rmap(record, start)));
             }
             sweep.record(record);
         }
-        Item::Doubtful(..) => {}
+        Item::Doubtful(..) => between.doubtful(),
         Item::Lost(missing) => env.note(&group.missing.rmap, missing),
     });
+    note(env, &group.missing.rmap, between.end());
     check_counts(env, name, root, &outcome);
     let sums = sweep.finish(env.check.volume.geometry.group_len(number));
     let mut expected = Multiset::default();

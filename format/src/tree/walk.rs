@@ -190,7 +190,7 @@ impl<'b, 'v, B: Blocks, R: Record, V: Visitor<R>> Walk<'b, 'v, B, R, V> {
     fn run(mut self) -> Self {
         if let Some(defect) = self.tree.root_defect() {
             self.fault(Place::Root, defect);
-            self.missing(Span::ALL);
+            self.missing(Missing::ANY);
         } else if let Some(top) = self.tree.top() {
             self.enter(Place::Root, self.tree.root, top, Span::ALL);
         }
@@ -219,8 +219,8 @@ impl<'b, 'v, B: Blocks, R: Record, V: Visitor<R>> Walk<'b, 'v, B, R, V> {
         self.visitor.fault(TreeFault { at: at.into(), what });
     }
 
-    fn missing(&mut self, span: Span) {
-        self.visitor.missing(&span.below);
+    fn missing(&mut self, missing: Missing) {
+        self.visitor.missing(&missing);
         self.walked.complete = false;
         self.neighbour = None;
     }
@@ -240,7 +240,8 @@ impl<'b, 'v, B: Blocks, R: Record, V: Visitor<R>> Walk<'b, 'v, B, R, V> {
         let node = match self.open(at, span) {
             Ok(node) => node,
             Err(defect) => {
-                self.settle_overrun(span, !matches!(defect, Defect::FirstKey { .. }));
+                let is_stranger = matches!(defect, Defect::FirstKey { .. });
+                self.settle_overrun(span, !is_stranger);
                 match defect {
                     // One entry there twice is out of order, and has been found so. Its records are known.
                     Defect::Twice if !span.exact => {
@@ -251,7 +252,16 @@ impl<'b, 'v, B: Blocks, R: Record, V: Visitor<R>> Walk<'b, 'v, B, R, V> {
                     Defect::Node(NodeFault::Medium(_)) => self.fault(via, Defect::Nowhere { block, level }),
                     defect => self.fault(at, defect),
                 }
-                return self.missing(span);
+                let below = match is_stranger {
+                    // Its entry may be what is wrong.
+                    true => Missing {
+                        low: self.last.unwrap_or(Key::MIN),
+                        high: self.stack.last().map_or(u64::MAX, |frame| frame.span.below.high),
+                        ..span.below
+                    },
+                    false => span.below,
+                };
+                return self.missing(below);
             }
         };
         self.walked.nodes += 1;
