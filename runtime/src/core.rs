@@ -198,7 +198,7 @@ impl Core {
             // SAFETY: the gate is held alone, so no operation runs. All that is clean is in its home by now.
             #[allow(unsafe_code)]
             unsafe {
-                self.pages().trim(PAGES_KEPT, sequence);
+                self.pages().trim(PAGES_KEPT);
             }
             self.inodes.trim(INODES_KEPT, sequence);
             self.seal(sequence, body)?;
@@ -255,7 +255,6 @@ impl Core {
             group.seal();
         }
         let medium = self.medium();
-        let mut old = [0; 4096];
         // SAFETY: as above.
         #[allow(unsafe_code)]
         unsafe {
@@ -265,8 +264,7 @@ impl Core {
                 if changed.fresh {
                     medium.store_nt(offset, page.as_slice());
                 } else {
-                    medium.load(offset, &mut old);
-                    body.push_changes(changed.block, &old, page);
+                    body.push_lines(changed.block, medium.changed_lines(offset, page), page);
                 }
             });
         }

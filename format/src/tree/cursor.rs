@@ -67,7 +67,7 @@ impl<R: Record> Tree<R> {
 /// What a [`Scan`] is after. Narrowing cuts off what lies wholly before or after; the rest is asked one by one.
 pub trait Select {
     /// The entries that records to be found may be below.
-    fn narrow<'b>(&self, entries: &'b [Branch]) -> &'b [Branch];
+    fn narrow<'b, R: Record>(&self, entries: &'b [Branch]) -> &'b [Branch];
     /// Whether records to be found may be below `entry`.
     fn is_above(&self, entry: &Branch) -> bool;
     /// The positions where records to be found may be.
@@ -81,7 +81,7 @@ pub trait Select {
 pub struct FromKey(Key);
 
 impl Select for FromKey {
-    fn narrow<'b>(&self, entries: &'b [Branch]) -> &'b [Branch] {
+    fn narrow<'b, R: Record>(&self, entries: &'b [Branch]) -> &'b [Branch] {
         // The last child that begins at or before the key may hold it.
         let first = entries.partition_point(|entry| entry.key() <= self.0).saturating_sub(1);
         entries.get(first..).unwrap_or_default()
@@ -105,9 +105,12 @@ impl Select for FromKey {
 pub struct Within(Range<u64>);
 
 impl Select for Within {
-    fn narrow<'b>(&self, entries: &'b [Branch]) -> &'b [Branch] {
+    fn narrow<'b, R: Record>(&self, entries: &'b [Branch]) -> &'b [Branch] {
         let end = entries.partition_point(|entry| entry.start.get() < self.0.end);
-        entries.get(..end).unwrap_or_default()
+        let entries = entries.get(..end).unwrap_or_default();
+        // Where records do not overlap, ends ascend as starts do.
+        let first = if R::OVERLAPS { 0 } else { entries.partition_point(|entry| !self.is_above(entry)) };
+        entries.get(first..).unwrap_or_default()
     }
 
     fn is_above(&self, entry: &Branch) -> bool {
@@ -115,7 +118,9 @@ impl Select for Within {
     }
 
     fn narrow_records<R: Record>(&self, records: &[R]) -> Range<usize> {
-        0..records.partition_point(|record| record.key().start < self.0.end)
+        let end = records.partition_point(|record| record.key().start < self.0.end);
+        let first = if R::OVERLAPS { 0 } else { records.partition_point(|record| !self.is(record)) };
+        first.min(end)..end
     }
 
     fn is<R: Record>(&self, record: &R) -> bool {
@@ -182,7 +187,7 @@ impl<'b, B: Blocks, R: Record, S: Select> Scan<'b, B, R, S> {
             } else if !self.seen.insert(block) {
                 return Err(Defect::Twice);
             }
-            self.stack.push((level, self.select.narrow(entries).iter()));
+            self.stack.push((level, self.select.narrow::<R>(entries).iter()));
         } else {
             let records = node.records().unwrap_or_default();
             self.leaf = Leaf { block, records, rest: self.select.narrow_records(records) };
