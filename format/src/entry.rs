@@ -15,6 +15,8 @@ use zerocopy::FromBytes;
 pub const MAX_NAME: usize = 255;
 /// Longest value of an extended attribute.
 pub const MAX_VALUE: u32 = 65536;
+/// Longest value that a writer keeps in its entry, so that three of the longest fit a block. Readers take any.
+pub const INLINE_VALUE_MAX: usize = 1024;
 /// Bytes of entries or of a value in one block.
 pub const BODY_SIZE: usize = 4056;
 

@@ -138,6 +138,18 @@ impl<B: Blocks> Volume<B> {
         }
     }
 
+    /// The extended attribute of that name.
+    pub fn attribute<'v>(
+        &'v self,
+        inode: &'v Inode,
+        name: &[u8],
+    ) -> Result<Option<Entry<'v, AttributeEntry>>, ForkFault> {
+        let cookie = self.hash.attribute(AttributeKind::INLINE, None, name);
+        self.find(inode, Which::Attributes, cookie, |entry: &Entry<'_, AttributeEntry>| {
+            entry.head.kind != AttributeKind::PARENT && entry.name == name
+        })
+    }
+
     /// The entry of that name in a directory.
     pub fn lookup<'v>(
         &'v self,
@@ -145,14 +157,25 @@ impl<B: Blocks> Volume<B> {
         name: &[u8],
     ) -> Result<Option<Entry<'v, DirectoryEntry>>, ForkFault> {
         let cookie = self.hash.directory(name);
-        for body in self.bodies(directory, Which::Data, cookie) {
+        self.find(directory, Which::Data, cookie, |entry: &Entry<'_, DirectoryEntry>| entry.name == name)
+    }
+
+    /// The live entry that `is` tells apart, `cookie` being the lowest that it can have.
+    fn find<'v, H: Head>(
+        &'v self,
+        inode: &'v Inode,
+        which: Which,
+        cookie: u64,
+        is: impl Fn(&Entry<'_, H>) -> bool,
+    ) -> Result<Option<Entry<'v, H>>, ForkFault> {
+        for body in self.bodies(inode, which, cookie) {
             let body = body?;
             if body.low > cookie | DISAMBIGUATOR {
                 break;
             }
-            for entry in body.entries::<DirectoryEntry>() {
+            for entry in body.entries::<H>() {
                 let entry = entry?;
-                if entry.head.is_live() && entry.name == name {
+                if entry.head.is_live() && is(&entry) {
                     return Ok(Some(entry));
                 }
             }

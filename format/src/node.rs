@@ -85,6 +85,12 @@ impl Node {
         if self.level() > 0 { self.array::<Branch>() } else { None }
     }
 
+    /// Its branch entries, to change.
+    pub fn branches_mut(&mut self) -> Option<&mut [Branch]> {
+        let count = self.branches()?.len();
+        <[Branch]>::mut_from_prefix_with_elems(&mut self.body.0, count).ok().map(|(branches, _)| branches)
+    }
+
     fn array<T: FromBytes + zerocopy::Immutable + zerocopy::Unaligned>(&self) -> Option<&[T]> {
         let count = usize::try_from(self.header.count.get()).ok()?;
         if count.checked_mul(size_of::<T>())? > NODE_BODY {

@@ -2,8 +2,8 @@
 
 use crate::error::Error;
 use paxfs_format::entry::{
-    AttributeEntry, AttributeKind, BODY_SIZE, DirectoryEntry, EntryType, Head, entry_size, push_entry,
-    value_blocks,
+    AttributeEntry, AttributeKind, BODY_SIZE, DirectoryEntry, EntryType, Head, INLINE_VALUE_MAX, entry_size,
+    push_entry, value_blocks,
 };
 use paxfs_format::hash::{DISAMBIGUATOR, NameHash};
 use paxfs_format::units::Reserved;
@@ -117,9 +117,6 @@ pub enum Value {
     /// A value that is in these blocks already, and how long it is.
     Blocks(Vec<u64>, u32),
 }
-
-/// Longest value that is stored in its entry: then three of the longest fit a block.
-pub const INLINE_VALUE_MAX: usize = 1024;
 
 impl Attribute {
     /// The parent pointer of the name `name` in directory `inode`.

@@ -12,8 +12,8 @@
 use crate::error::{Error, Result};
 use crate::inodes::{Cell, Inodes, State};
 use crate::medium::{Medium, Point};
-use crate::pages::Pages;
-use crate::space::{Context, Group};
+use crate::pages::{Changed, Pages};
+use crate::space::{Context, Group, SpaceError};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use paxfs_format::geometry::{BLOCK_BYTES, INODES_PER_BLOCK};
 use paxfs_format::header::{BlockKind, Header, MAGIC};
@@ -22,7 +22,7 @@ use paxfs_format::journal::{self, Body, JournalSlot, LINE_SIZE, SLOTS};
 use paxfs_format::superblock::{ReadOnlyCompatible, State as VolumeState, Superblock};
 use paxfs_format::time::Timestamp;
 use paxfs_format::volume::Volume;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use zerocopy::IntoBytes;
 
 /// Pages kept in memory after a commit.
@@ -51,17 +51,33 @@ pub(crate) struct Core {
     dead: AtomicBool,
     /// Where the next directory or file goes when nothing says where.
     next_group: AtomicU64,
+    /// Blocks for metadata that running operations may yet ask for.
+    promised: AtomicU64,
 }
 
 /// An operation that has joined the running transaction. Nothing of the transaction is committed while it lives.
 pub(crate) struct Joined<'c> {
     core: &'c Core,
-    _gate: RwLockReadGuard<'c, ()>,
+    _gate: Gate<'c>,
+    /// Blocks for metadata that were promised to it.
+    promised: u64,
     /// When the operation happens.
     pub now: Timestamp,
     /// For groups.
     pub context: Context,
 }
+
+/// How an operation holds the gate.
+enum Gate<'c> {
+    /// With others.
+    Shared { _guard: RwLockReadGuard<'c, ()> },
+    /// Nobody else runs.
+    Alone { _guard: RwLockWriteGuard<'c, ()> },
+}
+
+/// Blocks for metadata that one change of a name can need: a chunk of inodes, a directory and an attribute block that are
+/// split, and the nodes above them.
+pub(crate) const NAME_BLOCKS: u64 = 32;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -94,6 +110,7 @@ impl Core {
             running: AtomicU64::new(last + 1),
             dead: AtomicBool::new(false),
             next_group: AtomicU64::new(0),
+            promised: AtomicU64::new(0),
         };
         let context = core.context();
         let mut groups = Vec::new();
@@ -130,13 +147,44 @@ impl Core {
         group.map(lock).ok_or(Error::damaged("a block number", "past the end of the volume"))
     }
 
+    /// A page of zeros in a cluster of a group, or of one behind it when that is full.
+    pub fn allocate_page(&self, near: u32, context: &Context) -> Result<u64> {
+        // What groups keep for themselves is touched last.
+        for spare in [1, 0] {
+            for number in self.groups_from(near) {
+                let mut group = self.group(number)?;
+                if group.metadata_room(spare) < spare {
+                    continue;
+                }
+                match group.allocate_metadata(1, context) {
+                    Ok(block) => {
+                        group.new_page(self.pages(), context, block);
+                        return Ok(self.volume.geometry.volume_block(number, block));
+                    }
+                    Err(SpaceError::Full) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Err(Error::NoSpace)
+    }
+
+    /// Gives back a block of a cluster.
+    pub fn free_page(&self, block: u64) -> Result<()> {
+        let place = self.volume.geometry.locate(block);
+        let place = place.ok_or_else(|| Error::damaged(format_args!("block {block}"), "past the volume"))?;
+        self.group(place.group)?.free_metadata(place.block);
+        self.pages().forget(block);
+        Ok(())
+    }
+
     /// Number of the group where something with no better place is put.
     pub fn some_group(&self) -> u32 {
         let count = self.volume.geometry.groups().max(1);
         u32::try_from(self.next_group.fetch_add(1, Ordering::Relaxed) % count).unwrap_or(0)
     }
 
-    /// Joins the running transaction, for an operation that changes few blocks.
+    /// Joins the running transaction, for an operation that frees, or that changes few blocks of what is there.
     pub fn join(&self) -> Result<Joined<'_>> {
         if self.dead.load(Ordering::Relaxed) {
             return Err(Error::ShutDown);
@@ -145,7 +193,62 @@ impl Core {
             self.commit()?;
         }
         let gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(Joined { core: self, _gate: gate, now: now(), context: self.context() })
+        Ok(self.joined(Gate::Shared { _guard: gate }))
+    }
+
+    /// Joins the running transaction as [`Core::join`] does, for an operation that adds something, near an inode, and
+    /// needs up to so many blocks for metadata.
+    pub fn join_adding(&self, near: u64, blocks: u64) -> Result<Joined<'_>> {
+        self.with_space(|| {
+            let mut joined = self.join()?;
+            joined.promise(near, blocks)?;
+            Ok(joined)
+        })
+    }
+
+    /// Does something, and once more after a commit when it found no space and the commit gave some: what was freed can be
+    /// had then. What finds no space must have changed nothing.
+    pub fn with_space<T>(&self, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+        match attempt() {
+            Err(Error::NoSpace) if self.groups.iter().any(|group| lock(group).is_space_pending()) => {
+                self.commit()?;
+                attempt()
+            }
+            result => result,
+        }
+    }
+
+    /// Joins the running transaction while nobody else does, for an operation that looks at many inodes at one instant.
+    pub fn join_alone(&self) -> Result<Joined<'_>> {
+        if self.dead.load(Ordering::Relaxed) {
+            return Err(Error::ShutDown);
+        }
+        let gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(self.joined(Gate::Alone { _guard: gate }))
+    }
+
+    fn joined<'c>(&'c self, gate: Gate<'c>) -> Joined<'c> {
+        Joined { core: self, _gate: gate, promised: 0, now: now(), context: self.context() }
+    }
+
+    /// Numbers of all groups, that of an inode first.
+    fn groups_from(&self, near: u32) -> impl Iterator<Item = u32> {
+        let count = self.volume.geometry.groups().max(1);
+        (0..count).map(move |step| u32::try_from((u64::from(near) + step) % count).unwrap_or(0))
+    }
+
+    /// The group that an inode is in.
+    pub fn home(&self, inode: u64) -> u32 {
+        self.volume.geometry.locate(inode / INODES_PER_BLOCK).map_or(0, |place| place.group)
+    }
+
+    /// Gives up the window of a file that grew at its end, which is where it would go on.
+    pub fn close_window(&self, inode: u64, goal: Option<(u64, u64)>) -> Result<()> {
+        let place = goal.and_then(|(_, block)| self.volume.geometry.locate(block.saturating_sub(1)));
+        if let Some(place) = place {
+            self.group(place.group)?.close_window(inode);
+        }
+        Ok(())
     }
 
     /// Held by a rename.
@@ -167,7 +270,8 @@ impl Core {
         bytes > self.slot_bytes() / 2
     }
 
-    fn slot_bytes(&self) -> u64 {
+    /// Bytes of records that a transaction can have.
+    pub fn slot_bytes(&self) -> u64 {
         (self.volume.geometry.journal_blocks / SLOTS) * BLOCK_BYTES - size_of::<JournalSlot>() as u64
     }
 
@@ -175,6 +279,11 @@ impl Core {
     pub fn inode(&self, number: u64) -> Result<Arc<Cell>> {
         self.inodes
             .get(number, || self.volume.inode(number).copied().map_err(|fault| Error::inode(number, &fault)))
+    }
+
+    /// Number of the last transaction that was committed.
+    pub fn committed(&self) -> u64 {
+        self.running.load(Ordering::Relaxed).saturating_sub(1)
     }
 
     /// Makes all that was done so far durable.
@@ -191,7 +300,6 @@ impl Core {
     }
 
     fn commit_alone(&self, body: &mut Body) -> Result<()> {
-        body.clear();
         let sequence = {
             let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
             let sequence = self.running.load(Ordering::Relaxed);
@@ -237,42 +345,75 @@ impl Core {
     /// Gathers what the running transaction changed: into `body` what goes to the journal. The gate is held alone.
     fn seal(&self, sequence: u64, body: &mut Body) -> Result<()> {
         let context = self.context();
-        let pages = self.pages();
-        for cell in self.inodes.take_dirty() {
-            self.seal_inode(&cell, sequence);
+        let inodes = self.inodes.take_dirty();
+        for cell in &inodes {
+            self.seal_inode(cell, sequence);
         }
-        for group in &self.groups {
-            let mut group = lock(group);
-            if group.changed {
-                group.settle(pages, &context)?;
-                group.changed = false;
-                let block = self.volume.geometry.group_header(group.number);
-                // SAFETY: the gate is held alone, so nobody else touches any page.
-                #[allow(unsafe_code)]
-                let page = unsafe { pages.page_mut(block) };
-                page.copy_from_slice(group.header.as_bytes());
-            }
-            group.seal();
+        self.settle(&context)?;
+        let mut changed = self.log(sequence, body);
+        if self.slot_bytes() < body.bytes().len() as u64 {
+            // Nodes of trees need not be logged where they are.
+            self.shadow(&inodes, &context)?;
+            changed = self.log(sequence, body);
         }
-        let medium = self.medium();
-        // SAFETY: as above.
+        // SAFETY: the gate is held alone, so nobody else touches any page.
         #[allow(unsafe_code)]
         unsafe {
-            pages.take_changed(|changed, page| {
-                self.seal_page(page, sequence);
-                let offset = changed.block * BLOCK_BYTES;
-                if changed.fresh {
-                    medium.store_nt(offset, page.as_slice());
-                } else {
-                    body.push_lines(changed.block, medium.changed_lines(offset, page), page);
-                }
-            });
+            for fresh in changed.iter().filter(|changed| changed.fresh) {
+                let page = self.pages().page_mut(fresh.block);
+                self.medium().store_nt(fresh.block * BLOCK_BYTES, page.as_slice());
+            }
+            self.pages().clean();
+        }
+        for group in &self.groups {
+            lock(group).seal();
         }
         Ok(())
     }
 
+    /// Brings the trees and headers of all groups to what is in memory.
+    pub fn settle(&self, context: &Context) -> Result<()> {
+        loop {
+            let mut foreign = Vec::new();
+            for group in &self.groups {
+                let mut group = lock(group);
+                if core::mem::take(&mut group.changed) {
+                    group.settle(self.pages(), context)?;
+                    group.changed = false;
+                    foreign.append(&mut group.take_foreign());
+                    let block = self.volume.geometry.group_header(group.number);
+                    // SAFETY: the gate is held alone, so nobody else touches any page.
+                    #[allow(unsafe_code)]
+                    let page = unsafe { self.pages().page_mut(block) };
+                    page.copy_from_slice(group.header.as_bytes());
+                }
+            }
+            if foreign.is_empty() {
+                return Ok(());
+            }
+            foreign.into_iter().try_for_each(|block| self.free_page(block))?;
+        }
+    }
+
+    /// Seals the changed pages and returns them; into `body` goes what of them is not fresh and differs from the medium.
+    fn log(&self, sequence: u64, body: &mut Body) -> Vec<Changed> {
+        body.clear();
+        let changed = self.pages().changed();
+        for changed in &changed {
+            // SAFETY: the gate is held alone, so nobody else touches any page.
+            #[allow(unsafe_code)]
+            let page = unsafe { self.pages().page_mut(changed.block) };
+            self.seal_page(page, sequence);
+            if !changed.fresh {
+                let lines = self.medium().changed_lines(changed.block * BLOCK_BYTES, page);
+                body.push_lines(changed.block, lines, page);
+            }
+        }
+        changed
+    }
+
     /// Copies a dirty inode into its page.
-    fn seal_inode(&self, cell: &Cell, sequence: u64) {
+    pub fn seal_inode(&self, cell: &Cell, sequence: u64) {
         let mut state = cell.write();
         state.dirty = false;
         state.inode.header.generation = sequence.into();
@@ -354,23 +495,49 @@ impl Joined<'_> {
     /// A new inode in memory, with no name yet.
     pub fn new_inode(&self, near: u32, make: impl FnOnce(u64, u32) -> Inode) -> Result<Arc<Cell>> {
         let core = self.core;
-        let count = core.groups.len() as u64;
-        let mut last = Error::NoSpace;
-        for step in 0..count {
-            let number = u32::try_from((u64::from(near) + step) % count).unwrap_or(0);
-            let found = core.group(number)?.allocate_inode(core.pages(), &self.context);
-            match found {
+        for number in core.groups_from(near) {
+            let mut group = core.group(number)?;
+            if group.metadata_room(NAME_BLOCKS) < NAME_BLOCKS {
+                continue;
+            }
+            match group.allocate_inode(core.pages(), &self.context) {
                 Ok(inode) => {
-                    // A slot that was used before keeps its generation.
+                    drop(group);
+                    // A slot that was used before keeps its generation. One whose chunk is new begins with what no
+                    // earlier chunk in that place can have had.
                     let before = core.volume.inode(inode).map_or(0, |inode| inode.generation.get());
-                    let cell = core.inodes.insert(inode, make(inode, before.wrapping_add(1).max(1)));
+                    let first = self.context.generation & u64::from(u32::MAX);
+                    let first = u32::try_from(first).unwrap_or(1).max(1);
+                    let generation = if before == 0 { first } else { before.wrapping_add(1).max(1) };
+                    let cell = core.inodes.insert(inode, make(inode, generation));
                     core.inodes.set_dirty(&cell, &mut cell.write());
                     return Ok(cell);
                 }
-                Err(error) => last = error.into(),
+                Err(SpaceError::Full) => {}
+                Err(error) => return Err(error.into()),
             }
         }
-        Err(last)
+        Err(Error::NoSpace)
+    }
+
+    /// Promises blocks for metadata to the operation, so that it cannot fail for want of them halfway.
+    pub fn promise(&mut self, near: u64, blocks: u64) -> Result<()> {
+        let core = self.core;
+        let mut wanted = core.promised.fetch_add(blocks, Ordering::Relaxed) + blocks;
+        self.promised += blocks;
+        for number in core.groups_from(core.home(near)) {
+            wanted -= core.group(number)?.metadata_room(wanted);
+            if wanted == 0 {
+                return Ok(());
+            }
+        }
+        Err(Error::NoSpace)
+    }
+}
+
+impl Drop for Joined<'_> {
+    fn drop(&mut self) {
+        self.core.promised.fetch_sub(self.promised, Ordering::Relaxed);
     }
 }
 

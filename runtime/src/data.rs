@@ -9,10 +9,11 @@ use crate::error::{Error, Result};
 use crate::inodes::State;
 use crate::map::{clip, overlapping, remap};
 use crate::medium::Point;
-use crate::space::Fit;
+use crate::pages::Pages;
+use crate::space::{Context, Counted, Fit, Group, Request, SpaceError, overlaid};
 use core::ops::Range;
 use paxfs_format::extent::Extent;
-use paxfs_format::geometry::{BLOCK_BYTES, HUGE_BLOCKS, INODES_PER_BLOCK};
+use paxfs_format::geometry::{BLOCK_BYTES, HUGE_BLOCKS};
 use paxfs_format::inode::Inode;
 use paxfs_format::record::Record;
 use paxfs_format::rmap::ExtentFlags;
@@ -102,7 +103,7 @@ pub(crate) struct Writer<'o> {
 }
 
 impl Writer<'_> {
-    /// Writes at `offset`; the size grows when the write ends past it. On a full volume what was written before stays.
+    /// Writes at `offset`; the size grows when the write ends past it. On a full volume all of it or nothing.
     pub fn write(&self, state: &mut State, offset: u64, source: Source<'_>) -> Result<()> {
         let size = state.inode.size.get();
         let end = offset
@@ -139,7 +140,15 @@ impl Writer<'_> {
 
     fn put(&self, state: &mut State, offset: u64, source: Source<'_>) -> Result<()> {
         let end = offset + source.len();
-        for piece in self.pieces(&state.inode, offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES))? {
+        let pieces = self.pieces(&state.inode, offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES))?;
+        // All blocks first: a write that finds no space changes nothing.
+        let wanted = pieces.iter().filter_map(|piece| match piece.below {
+            Below::Hole => Some((piece.blocks.clone(), false)),
+            Below::Shared(_) => Some((piece.blocks.clone(), true)),
+            Below::Own(_) | Below::Unwritten(_) => None,
+        });
+        let mut blocks = self.allocate_all(state, wanted)?.into_iter();
+        for piece in pieces {
             match piece.below {
                 Below::Own(extent) => self.store(&extent, offset, source),
                 Below::Unwritten(extent) => {
@@ -149,7 +158,7 @@ impl Writer<'_> {
                     remap(self.core, self.joined, &mut state.inode, &piece.blocks, &[written])?;
                 }
                 Below::Shared(old) => {
-                    let new = self.allocate(state, &piece.blocks)?;
+                    let new = blocks.next().unwrap_or_default();
                     for extent in &new {
                         self.copy_around(&old, extent, &(offset..end));
                         self.store(extent, offset, source);
@@ -158,7 +167,7 @@ impl Writer<'_> {
                     self.release(&removed)?;
                 }
                 Below::Hole => {
-                    let new = self.allocate(state, &piece.blocks)?;
+                    let new = blocks.next().unwrap_or_default();
                     for extent in &new {
                         self.zero_around(extent, &(offset..end));
                         self.store(extent, offset, source);
@@ -281,30 +290,34 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Blocks for a range of the file, in as few runs as there are; all of them or none.
-    pub fn allocate(&self, state: &mut State, blocks: &Range<u64>) -> Result<Vec<Extent>> {
+    /// Blocks for a range of the file, in as few runs as there are; all of them or none. Urgent is what the file's bytes
+    /// need already.
+    fn allocate(&self, state: &mut State, blocks: &Range<u64>, urgent: bool) -> Result<Vec<Extent>> {
         let geometry = &self.core.volume.geometry;
-        let home = geometry.locate(self.number / INODES_PER_BLOCK).map_or(0, |place| place.group);
-        let large =
-            blocks.end - blocks.start >= HUGE_BLOCKS || state.inode.size.get() >= HUGE_BLOCKS * BLOCK_BYTES;
+        let size = state.inode.size.get();
+        let large = blocks.end - blocks.start >= HUGE_BLOCKS || size >= HUGE_BLOCKS * BLOCK_BYTES;
+        // A file that grows at its end is likely to grow on: the longer it is, the more.
+        let grows = blocks.start > 0 && blocks.start == size.div_ceil(BLOCK_BYTES);
+        let ahead = if grows { blocks.start.min(HUGE_BLOCKS) } else { 0 };
         let mut extents: Vec<Extent> = Vec::new();
         let mut at = blocks.start;
         let mut tried = 0;
-        let mut number = home;
+        let mut number = self.core.home(self.number);
         while at < blocks.end {
             let goal =
                 state.goal.filter(|(file, _)| *file == at).and_then(|(_, block)| geometry.locate(block));
             if let Some(goal) = goal {
                 number = goal.group;
             }
-            let want = u32::try_from(blocks.end - at).unwrap_or(u32::MAX);
-            let fit = if large { Fit::Congruent(at) } else { Fit::Packed };
-            let found = {
-                let mut group = self.core.group(number)?;
-                let spare = group.reserve();
-                group.allocate(want, goal.map(|goal| goal.block), fit, spare)
+            let request = Request {
+                inode: self.number,
+                want: u32::try_from(blocks.end - at).unwrap_or(u32::MAX),
+                ahead: u32::try_from(ahead).unwrap_or(0),
+                goal: goal.map(|goal| goal.block),
+                fit: if large { Fit::Congruent(at) } else { Fit::Packed },
+                urgent,
             };
-            let Some((start, length)) = found else {
+            let Some((start, length)) = self.core.group(number)?.allocate(&request) else {
                 tried += 1;
                 if tried > geometry.groups() {
                     self.give_back(&extents)?;
@@ -324,12 +337,41 @@ impl Writer<'_> {
         Ok(extents)
     }
 
+    /// Blocks for each of several ranges, and whether they are urgent; all of them or none.
+    pub fn allocate_all(
+        &self,
+        state: &mut State,
+        ranges: impl IntoIterator<Item = (Range<u64>, bool)>,
+    ) -> Result<Vec<Vec<Extent>>> {
+        let mut found: Vec<Vec<Extent>> = Vec::new();
+        for (blocks, urgent) in ranges {
+            match self.allocate(state, &blocks, urgent) {
+                Ok(extents) => found.push(extents),
+                Err(error) => return self.give_back_all(&found, error),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Gives back blocks that the file never got, because of an error.
+    pub fn give_back_all<T>(&self, runs: &[Vec<Extent>], error: Error) -> Result<T> {
+        runs.iter().try_for_each(|extents| self.give_back(extents))?;
+        Err(error)
+    }
+
+    /// Forgets where the file grew.
+    pub fn forget_goal(&self, state: &mut State) -> Result<()> {
+        self.core.close_window(self.number, state.goal.take())
+    }
+
     /// Gives back blocks that the file never got.
     fn give_back(&self, extents: &[Extent]) -> Result<()> {
-        for extent in extents {
-            if let Some(place) = self.core.volume.geometry.locate(extent.start.get()) {
-                self.core.group(place.group)?.release(place.block, extent.length.get());
-            }
+        self.each_run(extents, Group::give_back)
+    }
+
+    fn each_run(&self, extents: &[Extent], change: impl Fn(&mut Group, u32, u32)) -> Result<()> {
+        for (group, start, length) in self.runs(extents)? {
+            change(&mut *self.core.group(group)?, start, length);
         }
         Ok(())
     }
@@ -338,33 +380,29 @@ impl Writer<'_> {
     pub fn release(&self, extents: &[Extent]) -> Result<()> {
         let reflink = self.core.volume.superblock.has(ReadOnlyCompatible::REFLINK);
         if !reflink {
-            return self.give_back(extents);
+            return self.each_run(extents, Group::release);
         }
-        let mut runs = self.runs(extents)?;
-        runs.sort_unstable();
-        for part in runs.chunk_by(|a, b| a.0 == b.0) {
-            let Some((number, ..)) = part.first() else { continue };
-            let runs: Vec<(u32, u32)> = part.iter().map(|(_, start, length)| (*start, *length)).collect();
-            let mut group = self.core.group(*number)?;
-            // A file may own a block more than once: then each time counts by itself.
-            for run in distinct(runs) {
-                group.unshare(self.core.pages(), &self.joined.context, &run)?;
-            }
-        }
-        Ok(())
+        self.each_counted(extents, Group::unshare)
     }
 
     /// Says that one file more owns these extents.
     pub fn share(&self, extents: &[Extent]) -> Result<()> {
+        self.each_counted(extents, Group::share)
+    }
+
+    /// Changes the counts of extents' blocks, which may be the same: then each time counts by itself.
+    fn each_counted(
+        &self,
+        extents: &[Extent],
+        change: impl Fn(&mut Group, &Pages, &Context, &[Counted]) -> core::result::Result<(), SpaceError>,
+    ) -> Result<()> {
         let mut runs = self.runs(extents)?;
         runs.sort_unstable();
         for part in runs.chunk_by(|a, b| a.0 == b.0) {
             let Some((number, ..)) = part.first() else { continue };
-            let runs: Vec<(u32, u32)> = part.iter().map(|(_, start, length)| (*start, *length)).collect();
+            let counted = overlaid(part.iter().map(|(_, start, length)| (*start, *length)));
             let mut group = self.core.group(*number)?;
-            for run in distinct(runs) {
-                group.share(self.core.pages(), &self.joined.context, &run)?;
-            }
+            change(&mut *group, self.core.pages(), &self.joined.context, &counted)?;
         }
         Ok(())
     }
@@ -379,17 +417,4 @@ impl Writer<'_> {
         };
         extents.iter().map(run).collect()
     }
-}
-
-/// Ascending runs, which may overlap, as lists of ascending runs that do not.
-fn distinct(runs: Vec<(u32, u32)>) -> Vec<Vec<(u32, u32)>> {
-    let mut lists: Vec<Vec<(u32, u32)>> = Vec::new();
-    for run in runs {
-        let fits = |list: &&mut Vec<(u32, u32)>| list.last().is_none_or(|last| last.0 + last.1 <= run.0);
-        match lists.iter_mut().find(fits) {
-            Some(list) => list.push(run),
-            None => lists.push(vec![run]),
-        }
-    }
-    lists
 }

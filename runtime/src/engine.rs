@@ -98,6 +98,11 @@ impl Engine {
         self.core.medium().granularity()
     }
 
+    /// Number of the last transaction that was committed.
+    pub fn transactions(&self) -> u64 {
+        self.core.committed()
+    }
+
     /// Inode number of the root directory.
     pub fn root(&self) -> u64 {
         self.core.volume.superblock.root.get()
@@ -111,7 +116,7 @@ impl Engine {
         for number in self.core.volume.geometry.group_numbers() {
             let group = self.core.group(number)?;
             sum.free += group.free_blocks();
-            sum.available += group.usable_blocks().saturating_sub(group.reserve());
+            sum.available += group.usable_blocks().saturating_sub(group.kept());
             sum.inodes += group.header.inodes_used.get();
             sum.huge_free += group.huge_blocks();
         }

@@ -53,11 +53,11 @@ impl Change for AttributeEntry {
     }
 }
 
-/// An entry with its bytes, taken out of its place.
-struct Owned<H> {
-    head: H,
-    name: Vec<u8>,
-    value: Vec<u8>,
+/// An entry with its bytes, in no place.
+pub(crate) struct Owned<H> {
+    pub head: H,
+    pub name: Vec<u8>,
+    pub value: Vec<u8>,
 }
 
 impl<H: Head> Owned<H> {
@@ -88,7 +88,7 @@ impl<'o> Entries<'o> {
     }
 
     /// Adds an entry whose name is not there. `lowest` is the lowest cookie of its name; the entry gets the lowest that
-    /// nobody has.
+    /// nobody has. Nothing changes when it fails.
     pub(crate) fn insert<H: Change>(
         &self,
         inode: &mut Inode,
@@ -99,30 +99,58 @@ impl<'o> Entries<'o> {
     ) -> Result<()> {
         let cookie = self.free_cookie::<H>(inode, lowest)?;
         let entry = Owned { head: head.with_cookie(cookie), name: name.to_vec(), value: value.to_vec() };
+        self.put(inode, &entry)
+    }
+
+    /// Puts another entry in the place of the one that `is` tells apart, under its cookie. Nothing changes when it fails.
+    pub(crate) fn replace<H: Change>(
+        &self,
+        inode: &mut Inode,
+        lowest: u64,
+        is: impl Fn(&Entry<'_, H>) -> bool,
+        head: H,
+        name: &[u8],
+        value: &[u8],
+    ) -> Result<()> {
+        let Some((block, offset, old)) = self.find(inode, lowest, is)? else { return Ok(()) };
+        let before = *inode;
+        self.take_out(inode, block, offset, &old)?;
+        let entry =
+            Owned { head: head.with_cookie(old.cookie()), name: name.to_vec(), value: value.to_vec() };
+        let done = self.put(inode, &entry);
+        if done.is_err() {
+            *inode = before;
+            if let Some(block) = block {
+                write(self.body_mut(inode, H::WHICH, block)?, offset, old.as_bytes());
+            }
+        }
+        done
+    }
+
+    /// Puts an entry where it belongs. Nothing changes when it fails.
+    fn put<H: Change>(&self, inode: &mut Inode, entry: &Owned<H>) -> Result<()> {
         let mut bytes = Vec::new();
         entry.push(&mut bytes);
-        let fork = fork_mut(inode, H::WHICH);
-        fork.count = (fork.count.get() + 1).into();
         match inode.fork(H::WHICH).format {
             ForkFormat::EMPTY | ForkFormat::INLINE => {
                 let mut all = inode.inline(H::WHICH).unwrap_or_default().to_vec();
+                let old = all.len();
                 all.extend_from_slice(&bytes);
                 if set_inline(inode, H::WHICH, &all) {
                     fork_mut(inode, H::WHICH).format = ForkFormat::INLINE;
                     self.grow::<H>(inode, bytes.len());
-                    return Ok(());
+                } else {
+                    let block = self.new_body::<H>(inode, &all)?;
+                    set_inline(inode, H::WHICH, &[]);
+                    self.shrink::<H>(inode, old);
+                    self.set_block::<H>(inode, block);
                 }
-                set_inline(inode, H::WHICH, &[]);
-                self.shrink::<H>(inode, all.len() - bytes.len());
-                let block = self.new_body::<H>(inode, &all)?;
-                let fork = fork_mut(inode, H::WHICH);
-                fork.format = ForkFormat::BLOCK;
-                fork.tree.block = block.into();
-                fork.tree.records = 1.into();
-                Ok(())
             }
-            _ => self.insert_in_block(inode, &entry, &bytes),
+            _ => self.insert_in_block(inode, entry, &bytes)?,
         }
+        let fork = fork_mut(inode, H::WHICH);
+        fork.count = (fork.count.get() + 1).into();
+        Ok(())
     }
 
     fn insert_in_block<H: Change>(&self, inode: &mut Inode, entry: &Owned<H>, bytes: &[u8]) -> Result<()> {
@@ -151,15 +179,70 @@ impl<'o> Entries<'o> {
             .map(|old| Owned::of(&old))
             .collect();
         all.push(Owned { head: entry.head, name: entry.name.clone(), value: entry.value.clone() });
-        self.shrink::<H>(inode, used);
         let mut packed = Vec::new();
         all.iter().for_each(|entry| entry.push(&mut packed));
         if packed.len() <= BODY_SIZE {
             self.fill::<H>(inode, place.block, &packed)?;
+        } else {
+            all.sort_by_key(|entry| entry.head.cookie());
+            self.split(inode, &place, &all)?;
+        }
+        self.shrink::<H>(inode, used);
+        Ok(())
+    }
+
+    /// Makes `all` the entries of a fork that has none. Their cookies are the lowest that their names have.
+    pub(crate) fn build<H: Change>(&self, inode: &mut Inode, mut all: Vec<Owned<H>>) -> Result<()> {
+        all.sort_by_key(|entry| entry.head.cookie());
+        let mut last = None;
+        for entry in &mut all {
+            // The next that is free, when names have the same lowest.
+            let cookie = last.map_or(0, |last: u64| last + 1).max(entry.head.cookie());
+            entry.head = entry.head.with_cookie(cookie);
+            last = Some(cookie);
+        }
+        fork_mut(inode, H::WHICH).count = (all.len() as u64).into();
+        let mut blocks: Vec<(u64, Vec<u8>)> = Vec::new();
+        for entry in &all {
+            let mut bytes = Vec::new();
+            entry.push(&mut bytes);
+            match blocks.last_mut() {
+                Some((_, block)) if block.len() + bytes.len() <= BODY_SIZE => block.extend_from_slice(&bytes),
+                // The first is responsible for all cookies below, too.
+                last => {
+                    let low = if last.is_some() { entry.head.cookie() } else { 0 };
+                    blocks.push((low, bytes));
+                }
+            }
+        }
+        if let ([] | [_], all) = (blocks.as_slice(), blocks.first().map_or(&[][..], |(_, bytes)| bytes))
+            && set_inline(inode, H::WHICH, all)
+        {
+            let format = if all.is_empty() { ForkFormat::EMPTY } else { ForkFormat::INLINE };
+            fork_mut(inode, H::WHICH).format = format;
+            self.grow::<H>(inode, all.len());
             return Ok(());
         }
-        all.sort_by_key(|entry| entry.head.cookie());
-        self.split(inode, &place, &all)
+        let mut records = Vec::with_capacity(blocks.len());
+        for (low, bytes) in &blocks {
+            let block = self.new_body::<H>(inode, bytes)?;
+            records.push(Index { cookie: (*low).into(), block: block.into() });
+        }
+        match records.as_slice() {
+            [only] => self.set_block::<H>(inode, only.block.get()),
+            _ => edit_tree::<Index>(self.core, self.joined, inode, H::WHICH, |tree| {
+                tree.splice(Key::MIN..=Key::MAX, &records)
+            })?,
+        }
+        Ok(())
+    }
+
+    /// Says that one block has all entries of a fork.
+    fn set_block<H: Change>(&self, inode: &mut Inode, block: u64) {
+        let fork = fork_mut(inode, H::WHICH);
+        fork.format = ForkFormat::BLOCK;
+        fork.tree.block = block.into();
+        fork.tree.records = 1.into();
     }
 
     /// Spreads entries of a full block over it and a new one.
@@ -174,10 +257,10 @@ impl<'o> Entries<'o> {
                 entry.push(&mut right);
             }
         }
-        self.fill::<H>(inode, place.block, &left)?;
+        let before = *inode;
         let new = self.new_body::<H>(inode, &right)?;
         let record = Index { cookie: low.unwrap_or(u64::MAX).into(), block: new.into() };
-        if inode.fork(H::WHICH).format == ForkFormat::BLOCK {
+        let indexed = if inode.fork(H::WHICH).format == ForkFormat::BLOCK {
             let first = Index { cookie: 0.into(), block: place.block.into() };
             fork_mut(inode, H::WHICH).tree = TreeRoot::new_zeroed();
             edit_tree::<Index>(self.core, self.joined, inode, H::WHICH, |tree| {
@@ -185,6 +268,14 @@ impl<'o> Entries<'o> {
             })
         } else {
             edit_tree::<Index>(self.core, self.joined, inode, H::WHICH, |tree| tree.insert(record))
+        };
+        match indexed {
+            Ok(()) => self.fill::<H>(inode, place.block, &left),
+            Err(error) => {
+                *inode = before;
+                self.core.free_page(new)?;
+                Err(error)
+            }
         }
     }
 
@@ -219,8 +310,21 @@ impl<'o> Entries<'o> {
         is: impl Fn(&Entry<'_, H>) -> bool,
     ) -> Result<Option<H>> {
         let Some((block, offset, head)) = self.find(inode, lowest, is)? else { return Ok(None) };
-        let fork = fork_mut(inode, H::WHICH);
-        fork.count = fork.count.get().saturating_sub(1).into();
+        self.take_out(inode, block, offset, &head)?;
+        if let Some(block) = block {
+            self.drop_body_if_dead::<H>(inode, block, head.cookie())?;
+        }
+        Ok(Some(head))
+    }
+
+    /// Takes an entry out of the payload, or leaves it dead in its block.
+    fn take_out<H: Change>(
+        &self,
+        inode: &mut Inode,
+        block: Option<u64>,
+        offset: usize,
+        head: &H,
+    ) -> Result<()> {
         match block {
             None => {
                 let mut all = inode.inline(H::WHICH).unwrap_or_default().to_vec();
@@ -238,10 +342,11 @@ impl<'o> Entries<'o> {
             }
             Some(block) => {
                 write(self.body_mut(inode, H::WHICH, block)?, offset, head.dead().as_bytes());
-                self.drop_body_if_dead::<H>(inode, block, head.cookie())?;
             }
         }
-        Ok(Some(head))
+        let fork = fork_mut(inode, H::WHICH);
+        fork.count = fork.count.get().saturating_sub(1).into();
+        Ok(())
     }
 
     /// Gives a block back that holds no live entry.
@@ -273,7 +378,7 @@ impl<'o> Entries<'o> {
             })?;
         }
         self.shrink::<H>(inode, used);
-        InodeNodes::new(self.core, self.joined, inode.header.place.get()).free_page(block)
+        self.core.free_page(block)
     }
 
     fn index_after<H: Change>(&self, inode: &Inode, low: u64) -> Result<Option<Index>> {

@@ -48,6 +48,12 @@ pub enum Error {
     /// E2BIG.
     #[error("the value is too long")]
     ValueTooLong,
+    /// ERANGE.
+    #[error("out of range: {0}")]
+    OutOfRange(&'static str),
+    /// EOPNOTSUPP.
+    #[error("not supported: {0}")]
+    NotSupported(&'static str),
     /// ENXIO.
     #[error("no data or hole there")]
     NoData,
@@ -103,9 +109,11 @@ impl Error {
             Error::NoSpace => 28,
             Error::ReadOnly(_) => 30,
             Error::TooManyLinks => 31,
+            Error::OutOfRange(_) => 34,
             Error::NameTooLong => 36,
             Error::NotEmpty => 39,
             Error::NoAttribute => 61,
+            Error::NotSupported(_) => 95,
             Error::Stale => 116,
             Error::Damaged { .. } | Error::Journal(_) => 117,
         }

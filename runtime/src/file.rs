@@ -220,10 +220,18 @@ impl File {
         read(&self.core, &self.cell.read().inode, offset, to)
     }
 
-    pub(crate) fn change<T>(&self, change: impl FnOnce(&Writer<'_>, &mut State) -> Result<T>) -> Result<T> {
+    /// Changes data. What finds no space must have changed nothing.
+    pub(crate) fn change<T>(
+        &self,
+        mut change: impl FnMut(&Writer<'_>, &mut State) -> Result<T>,
+    ) -> Result<T> {
         if !self.open.write {
             return Err(Error::BadFile);
         }
+        self.core.with_space(|| self.change_once(&mut change))
+    }
+
+    fn change_once<T>(&self, change: impl FnOnce(&Writer<'_>, &mut State) -> Result<T>) -> Result<T> {
         let joined = self.core.join()?;
         let writer = Writer { core: &self.core, joined: &joined, number: self.cell.number };
         let mut state = self.cell.write();
@@ -276,7 +284,7 @@ impl File {
                 &(size.div_ceil(BLOCK_BYTES)..MAX_FILE_BLOCKS),
                 &[],
             )?;
-            state.goal = None;
+            writer.forget_goal(state)?;
             writer.release(&removed)
         })
     }
@@ -286,17 +294,18 @@ impl File {
         check_range(&range)?;
         self.change(|writer, state| {
             let old = state.inode.size.get();
+            let blocks = range.start / BLOCK_BYTES..range.end.div_ceil(BLOCK_BYTES);
+            let holes = holes(writer.core, &state.inode, &blocks)?;
+            let runs = writer.allocate_all(state, holes.iter().map(|hole| (hole.clone(), false)))?;
             if size == Size::Grows && range.end > old {
-                writer.zero_behind_size(state, range.end)?;
+                writer
+                    .zero_behind_size(state, range.end)
+                    .or_else(|error| writer.give_back_all(&runs, error))?;
                 writer.core.medium().drain(Point::Data);
             }
-            let blocks = range.start / BLOCK_BYTES..range.end.div_ceil(BLOCK_BYTES);
-            for hole in holes(writer.core, &state.inode, &blocks)? {
-                let mut extents = writer.allocate(state, &hole)?;
-                for extent in &mut extents {
-                    extent.flags = ExtentFlags::new(ExtentFlags::UNWRITTEN);
-                }
-                remap(writer.core, writer.joined, &mut state.inode, &hole, &extents)?;
+            for (hole, mut extents) in holes.iter().zip(runs) {
+                set_unwritten(&mut extents);
+                remap(writer.core, writer.joined, &mut state.inode, hole, &extents)?;
             }
             if size == Size::Grows && range.end > old {
                 state.inode.size = range.end.into();
@@ -329,16 +338,17 @@ impl File {
         self.change(|writer, state| {
             check_append(&state.inode, range.start)?;
             let old = state.inode.size.get();
-            if size == Size::Grows && range.end > old {
-                writer.zero_behind_size(state, range.end)?;
-            }
-            zero_edges(writer, state, &range)?;
             let whole = range.start.div_ceil(BLOCK_BYTES)..range.end / BLOCK_BYTES;
-            if whole.start < whole.end {
-                let mut extents = writer.allocate(state, &whole)?;
-                for extent in &mut extents {
-                    extent.flags = ExtentFlags::new(ExtentFlags::UNWRITTEN);
-                }
+            let whole_or_none = (whole.start < whole.end).then(|| (whole.clone(), false));
+            let runs = writer.allocate_all(state, whole_or_none)?;
+            if size == Size::Grows && range.end > old {
+                writer
+                    .zero_behind_size(state, range.end)
+                    .or_else(|error| writer.give_back_all(&runs, error))?;
+            }
+            zero_edges(writer, state, &range).or_else(|error| writer.give_back_all(&runs, error))?;
+            for mut extents in runs {
+                set_unwritten(&mut extents);
                 let removed = remap(writer.core, writer.joined, &mut state.inode, &whole, &extents)?;
                 writer.release(&removed)?;
             }
@@ -418,6 +428,12 @@ fn check_append(inode: &Inode, offset: u64) -> Result<()> {
         Err(Error::NotPermitted("the file may only grow"))
     } else {
         Ok(())
+    }
+}
+
+fn set_unwritten(extents: &mut [Extent]) {
+    for extent in extents {
+        extent.flags = ExtentFlags::new(ExtentFlags::UNWRITTEN);
     }
 }
 

@@ -4,7 +4,6 @@ use crate::core::{Core, Joined};
 use crate::edit::{Nodes, TreeMut};
 use crate::error::{Error, Result};
 use crate::space::verified_node;
-use paxfs_format::geometry::INODES_PER_BLOCK;
 use paxfs_format::group::TreeRoot;
 use paxfs_format::header::Header;
 use paxfs_format::inode::{Fork, ForkFormat, Inode, PAYLOAD_SIZE, Which};
@@ -24,37 +23,9 @@ impl<'o> InodeNodes<'o> {
         InodeNodes { core, joined, inode }
     }
 
-    fn group(&self) -> u32 {
-        let place = self.core.volume.geometry.locate(self.inode / INODES_PER_BLOCK);
-        place.map_or(0, |place| place.group)
-    }
-
     /// A page of zeros in a cluster.
     pub(crate) fn allocate_page(&self) -> Result<u64> {
-        let count = self.core.groups.len() as u64;
-        let mut last = Error::NoSpace;
-        for step in 0..count {
-            let number = u32::try_from((u64::from(self.group()) + step) % count).unwrap_or(0);
-            let mut group = self.core.group(number)?;
-            match group.allocate_metadata(1, &self.joined.context) {
-                Ok(block) => {
-                    group.new_page(self.core.pages(), &self.joined.context, block);
-                    return Ok(self.core.volume.geometry.volume_block(number, block));
-                }
-                Err(error) => last = error.into(),
-            }
-        }
-        Err(last)
-    }
-
-    /// Gives a page back.
-    pub(crate) fn free_page(&self, block: u64) -> Result<()> {
-        let place = self.core.volume.geometry.locate(block);
-        let place =
-            place.ok_or_else(|| Error::damaged(format_args!("inode {}", self.inode), "block number"))?;
-        self.core.group(place.group)?.free_metadata(place.block);
-        self.core.pages().forget(block);
-        Ok(())
+        self.core.allocate_page(self.core.home(self.inode), &self.joined.context)
     }
 }
 
@@ -73,7 +44,7 @@ impl Nodes for InodeNodes<'_> {
     }
 
     fn reserve(&mut self, _blocks: u32) -> Result<()> {
-        // Groups keep a reserve for metadata; see `Group::reserve`.
+        // Operations that add are promised what they need before they begin; the others find what groups keep ready.
         Ok(())
     }
 
@@ -82,7 +53,7 @@ impl Nodes for InodeNodes<'_> {
     }
 
     fn free(&mut self, block: u64) -> Result<()> {
-        self.free_page(block)
+        self.core.free_page(block)
     }
 
     fn broken(&self, block: u64) -> Error {

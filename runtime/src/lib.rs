@@ -33,14 +33,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! * For users: [`engine`] (open, sync, close), [`namespace`] (names), [`mod@file`] (data, space, attributes), [`share`]
-//!   (clone, dedupe), [`error`].
-//! * Below: `core` (joining and committing transactions), `data`, `map`, `entries` and `fork` (what operations change),
-//!   [`inodes`], [`space`] and [`pages`] (what is in memory), [`edit`] (changing trees), [`medium`] (stores and their
-//!   order).
+//! * For users: [`engine`] (open, sync, close), [`namespace`] (names), [`mod@file`] (data, space, what is known of an
+//!   inode), [`attributes`] (extended attributes), [`share`] (clone, dedupe), [`error`].
+//! * Below: `core` (joining and committing transactions), `shadow` (large ones), `data`, `map`, `entries`, `values` and
+//!   `fork` (what operations change), [`inodes`], [`space`] and [`pages`] (what is in memory), [`edit`] (changing trees),
+//!   [`medium`] (stores and their order).
 //!
 //! How it commits and recovers, and why that is right, is in `docs/DESIGN.md`.
 
+pub mod attributes;
 mod core;
 mod data;
 pub mod edit;
@@ -54,5 +55,7 @@ mod map;
 pub mod medium;
 pub mod namespace;
 pub mod pages;
+mod shadow;
 pub mod share;
 pub mod space;
+mod values;

@@ -1,23 +1,22 @@
 //! Names: making, linking, renaming and removing files.
 
-use crate::core::{Core, Joined};
+use crate::core::{Core, Joined, NAME_BLOCKS};
 use crate::data::Writer;
 use crate::engine::Engine;
 use crate::entries::Entries;
 use crate::error::{Error, Result};
-use crate::fork::{InodeNodes, set_inline};
+use crate::fork::set_inline;
 use crate::inodes::{Cell, State};
 use crate::map::remap;
-use paxfs_format::entry::{
-    AttributeEntry, AttributeKind, BodyBlock, DirectoryEntry, EntryType, MAX_NAME, value_blocks,
-};
-use paxfs_format::geometry::{INODES_PER_BLOCK, MAX_FILE_BLOCKS};
+use crate::values::Values;
+use paxfs_format::entry::{AttributeEntry, AttributeKind, DirectoryEntry, EntryType, MAX_NAME};
+use paxfs_format::geometry::MAX_FILE_BLOCKS;
 use paxfs_format::header::{BlockKind, Header};
 use paxfs_format::inode::{FileType, ForkFormat, Inode, InodeFlags, MAX_SYMLINK, Which};
 use paxfs_format::names::Parent;
 use paxfs_format::units::Reserved;
 use std::sync::Arc;
-use zerocopy::{FromBytes, FromZeros};
+use zerocopy::FromZeros;
 
 /// What a new file is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,9 +222,11 @@ impl Names<'_> {
             return Ok(());
         }
         if child.is_open() {
-            let group =
-                self.core.volume.geometry.locate(child.number / INODES_PER_BLOCK).map_or(0, |at| at.group);
-            self.core.group(group)?.set_orphan(child.number, true, &self.joined.context);
+            self.core.group(self.core.home(child.number))?.set_orphan(
+                child.number,
+                true,
+                &self.joined.context,
+            );
             return Ok(());
         }
         self.free(child, state)
@@ -234,6 +235,7 @@ impl Names<'_> {
     /// Frees an inode that has no name, with all that it owns.
     pub fn free(&self, child: &Arc<Cell>, state: &mut State) -> Result<()> {
         let writer = Writer { core: self.core, joined: self.joined, number: child.number };
+        writer.forget_goal(state)?;
         if state.inode.file_type() == Some(FileType::Regular) {
             let removed = remap(self.core, self.joined, &mut state.inode, &(0..MAX_FILE_BLOCKS), &[])?;
             writer.release(&removed)?;
@@ -247,28 +249,27 @@ impl Names<'_> {
         free.generation = old.generation;
         state.inode = free;
         self.core.inodes.set_dirty(child, state);
-        let place = self.core.volume.geometry.locate(child.number / INODES_PER_BLOCK);
-        self.core.group(place.map_or(0, |place| place.group))?.free_inode(child.number, &self.joined.context);
+        self.core.group(self.core.home(child.number))?.free_inode(child.number, &self.joined.context);
         Ok(())
     }
 
     /// Gives back the blocks of a fork but for file data.
     fn free_fork(&self, inode: &mut Inode, which: Which) -> Result<()> {
         let number = inode.header.place.get();
-        let nodes = InodeNodes::new(self.core, self.joined, number);
+        let values = Values::new(self.core, self.joined, number);
         let broken = |fault| Error::fork(number, &fault);
         if which == Which::Attributes {
             for entry in self.core.volume.attributes(inode) {
                 let entry = entry.map_err(broken)?;
                 if entry.head.kind == AttributeKind::BLOCKS {
-                    free_values(&nodes, entry.value)?;
+                    values.free(entry.value)?;
                 }
             }
         }
         let fork = *inode.fork(which);
         match fork.format {
-            ForkFormat::BLOCK => nodes.free_page(fork.tree.block.get())?,
-            ForkFormat::VALUES => free_values(&nodes, inode.inline(which).unwrap_or_default())?,
+            ForkFormat::BLOCK => self.core.free_page(fork.tree.block.get())?,
+            ForkFormat::VALUES => values.free(inode.inline(which).unwrap_or_default())?,
             ForkFormat::TREE
                 if inode.file_type() != Some(FileType::Regular) || which == Which::Attributes =>
             {
@@ -281,7 +282,7 @@ impl Names<'_> {
                         paxfs_format::fork::BodyPlace::Inline => None,
                     })
                     .collect();
-                bodies.into_iter().try_for_each(|block| nodes.free_page(block))?;
+                bodies.into_iter().try_for_each(|block| self.core.free_page(block))?;
                 crate::fork::edit_tree::<paxfs_format::index::Index>(
                     self.core,
                     self.joined,
@@ -299,16 +300,15 @@ impl Names<'_> {
     }
 
     fn new_inode(&self, parent: &State, kind: FileType, new: &New) -> Result<Arc<Cell>> {
-        let geometry = &self.core.volume.geometry;
         let parent_number = parent.inode.header.place.get();
-        let home = geometry.locate(parent_number / INODES_PER_BLOCK).map_or(0, |place| place.group);
+        let home = self.core.home(parent_number);
         // Directories spread over the groups; what is in them stays together.
         let near = if kind == FileType::Directory { self.core.some_group() } else { home };
         let now = self.joined.now;
         // Inherited from the directory.
         let flags = parent.inode.flags.get() & (InodeFlags::DAX | InodeFlags::NOCSUM);
         self.joined.new_inode(near, |number, generation| {
-            let owner = geometry.locate(number / INODES_PER_BLOCK).map_or(0, |place| place.group);
+            let owner = self.core.home(number);
             let mut inode = Inode::new_zeroed();
             inode.header =
                 Header::new(BlockKind::INODE, number, owner.into(), self.joined.context.generation);
@@ -356,41 +356,11 @@ impl Names<'_> {
             inode.data.format = ForkFormat::INLINE;
             return Ok(());
         }
-        let pointers = self.store_value(inode, target)?;
+        let number = inode.header.place.get();
+        let pointers = Values::new(self.core, self.joined, number).store(target)?;
         inode.data.format = ForkFormat::VALUES;
         if set_inline(inode, Which::Data, &pointers) { Ok(()) } else { Err(Error::NoSpace) }
     }
-
-    /// Stores a value in blocks of its own; returns their numbers as they are stored.
-    pub fn store_value(&self, inode: &Inode, value: &[u8]) -> Result<Vec<u8>> {
-        let number = inode.header.place.get();
-        let nodes = InodeNodes::new(self.core, self.joined, number);
-        let mut pointers = Vec::with_capacity(8 * value_blocks(value.len() as u64));
-        for (ordinal, part) in (0_u16..).zip(value.chunks(paxfs_format::entry::BODY_SIZE)) {
-            let block = nodes.allocate_page()?;
-            let mut header = Header::new(BlockKind::VALUE, block, number, self.joined.context.generation);
-            header.level = ordinal.into();
-            header.count = u32::try_from(part.len()).unwrap_or(u32::MAX).into();
-            // SAFETY: the block was just given out: nobody else knows of it yet.
-            #[allow(unsafe_code)]
-            let page = unsafe { self.core.pages().page_mut(block) };
-            if let Ok(body) = BodyBlock::mut_from_bytes(page) {
-                body.header = header;
-                if let Some(place) = body.body.0.get_mut(..part.len()) {
-                    place.copy_from_slice(part);
-                }
-            }
-            pointers.extend_from_slice(&block.to_le_bytes());
-        }
-        Ok(pointers)
-    }
-}
-
-/// Gives back the blocks of a value.
-pub(crate) fn free_values(nodes: &InodeNodes<'_>, pointers: &[u8]) -> Result<()> {
-    let numbers = pointers.chunks_exact(8).filter_map(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
-    let numbers: Vec<u64> = numbers.collect();
-    numbers.into_iter().try_for_each(|block| nodes.free_page(block))
 }
 
 fn target_of(directory: u64, head: &DirectoryEntry) -> Result<Target> {
@@ -419,7 +389,12 @@ impl Core {
 
     /// Frees an orphan that was closed.
     pub(crate) fn closed(&self, cell: &Arc<Cell>) -> Result<()> {
-        if cell.read().inode.links.get() > 0 {
+        let (links, goal) = {
+            let state = cell.read();
+            (state.inode.links.get(), state.goal)
+        };
+        self.close_window(cell.number, goal)?;
+        if links > 0 {
             return Ok(());
         }
         let joined = self.join()?;
@@ -488,7 +463,7 @@ impl Engine {
         new: &New,
         prepare: impl FnOnce(&Names<'_>, &mut Inode) -> Result<()>,
     ) -> Result<u64> {
-        let joined = self.core.join()?;
+        let joined = self.core.join_adding(directory, NAME_BLOCKS)?;
         let names = Names { core: &self.core, joined: &joined };
         let directory = self.core.inode(directory)?;
         names.make(&directory, name, kind, new, |inode| prepare(&names, inode)).map(|child| child.number)
@@ -541,7 +516,7 @@ impl Engine {
     /// Gives a file another name.
     pub fn link(&self, inode: u64, directory: u64, name: &[u8]) -> Result<()> {
         check_name(name)?;
-        let joined = self.core.join()?;
+        let joined = self.core.join_adding(directory, NAME_BLOCKS)?;
         let names = Names { core: &self.core, joined: &joined };
         let directory = self.core.inode(directory)?;
         let mut parent = directory.write();
@@ -616,7 +591,7 @@ impl Engine {
     pub fn rename(&self, from: u64, old: &[u8], to: u64, new: &[u8], how: Rename) -> Result<()> {
         check_name(old)?;
         check_name(new)?;
-        let joined = self.core.join()?;
+        let joined = self.core.join_adding(to, NAME_BLOCKS)?;
         // Of renames between directories there is one at a time, so that nobody moves what another one looks at.
         let _one = self.core.renaming();
         let names = Names { core: &self.core, joined: &joined };

@@ -202,30 +202,45 @@ impl Pages {
 
     /// Says that the block was given back: it need not reach the medium any more.
     pub fn forget(&self, block: u64) {
-        let page = self.place(block).load(Ordering::Acquire);
-        if !page.is_null() {
-            // SAFETY: pages live until a commit takes them out, while no operation runs.
-            unsafe { &*page }.state.fetch_or(FREED, Ordering::Relaxed);
+        if let Some(page) = self.known(block) {
+            page.state.fetch_or(FREED, Ordering::Relaxed);
         }
     }
 
-    /// Shows each changed block with its page, ascending; they are clean from now on.
+    /// The page of a block, if it is in memory.
+    fn known(&self, block: u64) -> Option<&Page> {
+        // SAFETY: pages live until a commit takes them out, while no operation runs.
+        unsafe { self.place(block).load(Ordering::Acquire).as_ref() }
+    }
+
+    /// The changed blocks that are still in use, ascending. For a commit, while no operation runs.
+    pub fn changed(&self) -> Vec<Changed> {
+        let mut blocks = lock(&self.dirty).clone();
+        blocks.sort_unstable();
+        let changed = blocks.into_iter().filter_map(|block| {
+            let state = self.page(block).state.load(Ordering::Relaxed);
+            (state & FREED == 0).then_some(Changed { block, fresh: state & FRESH != 0 })
+        });
+        changed.collect()
+    }
+
+    /// Whether a block was changed and has to be logged where it is. Asks only what is in memory.
+    pub fn is_logged(&self, block: u64) -> bool {
+        let page = self.known(block);
+        page.is_some_and(|page| page.state.load(Ordering::Relaxed) & (DIRTY | FRESH) == DIRTY)
+    }
+
+    /// Says that all that was changed is on its way to the medium.
     ///
     /// # Safety
     ///
     /// No operation runs: nobody has a borrow of a page.
-    pub unsafe fn take_changed(&self, mut see: impl FnMut(&Changed, &mut [u8; 4096])) {
+    pub unsafe fn clean(&self) {
         let mut blocks = lock(&self.dirty);
         self.dirty_count.store(0, Ordering::Relaxed);
-        blocks.sort_unstable();
         for block in blocks.drain(..) {
-            let page = self.page(block);
-            let state = page.state.fetch_and(VERIFIED, Ordering::Relaxed);
-            if state & FREED == 0 {
+            if self.page(block).state.fetch_and(VERIFIED, Ordering::Relaxed) & FREED != 0 {
                 // SAFETY: the caller's promise.
-                see(&Changed { block, fresh: state & FRESH != 0 }, unsafe { &mut *page.bytes.get() });
-            } else {
-                // SAFETY: as above; the borrow of this one has ended.
                 unsafe { self.drop_page(self.place(block)) };
             }
         }
@@ -262,7 +277,7 @@ impl Pages {
                 // SAFETY: as above.
                 let Some(pages) = (unsafe { cluster.load(Ordering::Acquire).as_ref() }) else { continue };
                 for place in &pages.0 {
-                    // SAFETY: as in `forget`.
+                    // SAFETY: as in `known`.
                     let page = unsafe { place.load(Ordering::Acquire).as_ref() };
                     if page.is_some_and(|page| page.state.load(Ordering::Relaxed) & DIRTY == 0) {
                         // SAFETY: the caller's promise.

@@ -1,5 +1,6 @@
 //! Sharing blocks between files: clone and dedupe of ranges, and unsharing.
 
+use crate::core::NAME_BLOCKS;
 use crate::data::{Writer, read};
 use crate::error::{Error, Result};
 use crate::file::File;
@@ -33,7 +34,11 @@ impl File {
     /// One transaction: after a crash all of the range is cloned or none.
     pub fn clone_range(&self, to: u64, source: &File, from: u64, length: u64) -> Result<()> {
         self.check_sharing(source)?;
-        let joined = self.core.join()?;
+        self.core.with_space(|| self.clone_once(to, source, from, length))
+    }
+
+    fn clone_once(&self, to: u64, source: &File, from: u64, length: u64) -> Result<()> {
+        let mut joined = self.core.join()?;
         let same = Arc::ptr_eq(&self.cell, &source.cell);
         let (mut state, other) = lock_two(&self.cell, (!same).then_some(&source.cell));
         check_mutable(&state.inode)?;
@@ -48,6 +53,7 @@ impl File {
             let source = other.as_ref().map_or(&state.inode, |other| &other.inode);
             moved(overlapping(&self.core, source, &ranges.from)?, &ranges)
         };
+        joined.promise(self.cell.number, blocks_to_share(extents.len()))?;
         let writer = Writer { core: &self.core, joined: &joined, number: self.cell.number };
         if to > state.inode.size.get() {
             writer.zero_behind_size(&mut state, to)?;
@@ -67,7 +73,11 @@ impl File {
     /// reader sees: holes, unwritten blocks and written zeros are the same.
     pub fn dedupe_range(&self, to: u64, source: &File, from: u64, length: u64) -> Result<Dedupe> {
         self.check_sharing(source)?;
-        let joined = self.core.join()?;
+        self.core.with_space(|| self.dedupe_once(to, source, from, length))
+    }
+
+    fn dedupe_once(&self, to: u64, source: &File, from: u64, length: u64) -> Result<Dedupe> {
+        let mut joined = self.core.join()?;
         let same = Arc::ptr_eq(&self.cell, &source.cell);
         let (mut state, other) = lock_two(&self.cell, (!same).then_some(&source.cell));
         check_mutable(&state.inode)?;
@@ -90,6 +100,7 @@ impl File {
             .iter()
             .filter_map(|old| clip(old, &ranges.to))
             .collect();
+        joined.promise(self.cell.number, blocks_to_share(extents.len()))?;
         let writer = Writer { core: &self.core, joined: &joined, number: self.cell.number };
         let shared = newly_shared(&before, &extents);
         if shared > 0 || before != extents {
@@ -153,6 +164,12 @@ impl File {
         }
         Ok(true)
     }
+}
+
+/// Blocks for metadata that so many more extents can need in the extent, reference count and reverse map trees: new nodes,
+/// half filled, and others for old ones that change their place.
+pub(crate) fn blocks_to_share(extents: usize) -> u64 {
+    extents as u64 / 10 + NAME_BLOCKS
 }
 
 /// Ranges of file blocks to share.

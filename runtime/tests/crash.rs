@@ -21,6 +21,7 @@ mod common;
 
 use common::{check_bytes, volume};
 use fastrand::Rng;
+use paxfs_runtime::attributes::SetAttribute;
 use paxfs_runtime::engine::{Engine, Options};
 use paxfs_runtime::error::Error;
 use paxfs_runtime::file::{Open, Size};
@@ -57,10 +58,14 @@ enum Op {
     Clone,
     Dedupe,
     Symlink,
+    SetAttribute,
+    GrowAttribute,
+    ShrinkAttribute,
+    RemoveAttribute,
     Sync,
 }
 
-const ALPHABET: [Op; 21] = [
+const ALPHABET: [Op; 25] = [
     Op::Create,
     Op::MakeDirectory,
     Op::Link,
@@ -81,11 +86,23 @@ const ALPHABET: [Op; 21] = [
     Op::Clone,
     Op::Dedupe,
     Op::Symlink,
+    Op::SetAttribute,
+    Op::GrowAttribute,
+    Op::ShrinkAttribute,
+    Op::RemoveAttribute,
     Op::Sync,
 ];
 
-/// What can be seen of a volume: by path, the inode and what it holds.
-type Seen = BTreeMap<Vec<u8>, (u64, Option<Vec<u8>>)>;
+/// What can be seen of a file.
+struct SeenFile {
+    inode: u64,
+    /// Bytes of a file, target of a symlink.
+    contents: Option<Vec<u8>>,
+    attributes: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// What can be seen of a volume, by path.
+type Seen = BTreeMap<Vec<u8>, SeenFile>;
 
 fn see(engine: &Engine) -> Seen {
     let mut seen = Seen::new();
@@ -106,13 +123,18 @@ fn see(engine: &Engine) -> Seen {
                     None
                 }
             };
-            seen.insert(path, (name.inode, contents));
+            let names = engine.list_attributes(name.inode).unwrap().into_iter();
+            let value = |name: &[u8], inode| engine.get_attribute(inode, name).unwrap();
+            let attributes = names.map(|attribute| (attribute.clone(), value(&attribute, name.inode)));
+            let attributes = attributes.collect();
+            seen.insert(path, SeenFile { inode: name.inode, contents, attributes });
         }
     }
     seen
 }
 
-/// What every run begins with: files a (5 blocks), b (3 blocks, shared with c), c, empty, d/e; synced.
+/// What every run begins with: files a (5 blocks), b (3 blocks, shared with c), c, empty, d/e; attributes of a (short) and
+/// b (two blocks); synced.
 fn prepare(engine: &Engine) {
     let (root, new) = (engine.root(), New::default());
     let make = |name: &[u8], fill: u8, blocks: u64| {
@@ -127,12 +149,22 @@ fn prepare(engine: &Engine) {
     let d = engine.make_directory(root, b"d", &new).unwrap();
     engine.create(d, b"e", &new).unwrap();
     engine.create(root, b"empty", &new).unwrap();
+    let set = |name: &[u8], value: &[u8]| {
+        engine
+            .set_attribute(engine.lookup(root, name).unwrap(), b"user.a", value, SetAttribute::Create)
+            .unwrap();
+    };
+    set(b"a", b"short");
+    set(b"b", &[0xab; 5000]);
     engine.sync().unwrap();
 }
 
 fn run(engine: &Engine, op: Op, step: u64) -> Result<(), Error> {
     let (root, new) = (engine.root(), New::default());
     let open = |name: &[u8]| engine.open_file(engine.lookup(root, name)?, Open::WRITE);
+    let set = |name: &[u8], attribute: &[u8], value: &[u8]| {
+        engine.set_attribute(engine.lookup(root, name)?, attribute, value, SetAttribute::Any)
+    };
     let fresh = |kind: &str| format!("{kind}{step}").into_bytes();
     let fill = 0x10 + step as u8;
     match op {
@@ -156,6 +188,10 @@ fn run(engine: &Engine, op: Op, step: u64) -> Result<(), Error> {
         Op::Clone => open(b"a")?.clone_range(BLOCK, &open(b"b")?, 0, 2 * BLOCK),
         Op::Dedupe => open(b"c")?.dedupe_range(0, &open(b"b")?, 0, BLOCK).map(drop),
         Op::Symlink => engine.symlink(root, &fresh("symlink"), &[b'x'; 4000], &new).map(drop),
+        Op::SetAttribute => set(b"c", b"user.b", &vec![fill; 10]),
+        Op::GrowAttribute => set(b"a", b"user.a", &vec![fill; 9000]),
+        Op::ShrinkAttribute => set(b"b", b"user.a", &vec![fill; 900]),
+        Op::RemoveAttribute => engine.remove_attribute(engine.lookup(root, b"b")?, b"user.a"),
         Op::Sync => engine.sync(),
     }
 }
@@ -330,19 +366,20 @@ fn is_between(seen: &Seen, states: &[Seen], first: usize, last: usize) -> bool {
     (first..=last).any(|index| {
         let state = &states[index];
         state.keys().eq(seen.keys())
-            && state.iter().zip(seen.values()).all(|((_, (inode, contents)), (seen_inode, seen_contents))| {
-                let (Some(contents), Some(seen_contents)) = (contents, seen_contents) else {
-                    return inode == seen_inode && contents.is_none() == seen_contents.is_none();
+            && state.values().zip(seen.values()).all(|(file, there)| {
+                if file.inode != there.inode || file.attributes != there.attributes {
+                    return false;
+                }
+                let (Some(contents), Some(bytes)) = (&file.contents, &there.contents) else {
+                    return file.contents.is_none() == there.contents.is_none();
                 };
                 let byte_fits = |at: usize| {
                     states[first..=last].iter().any(|state| {
-                        let same = state.values().find(|(other, _)| other == inode);
-                        same.and_then(|(_, contents)| contents.as_ref()?.get(at)) == seen_contents.get(at)
+                        let same = state.values().find(|other| other.inode == file.inode);
+                        same.and_then(|other| other.contents.as_ref()?.get(at)) == bytes.get(at)
                     })
                 };
-                inode == seen_inode
-                    && contents.len() == seen_contents.len()
-                    && (contents == seen_contents || (0..contents.len()).all(byte_fits))
+                contents.len() == bytes.len() && (contents == bytes || (0..contents.len()).all(byte_fits))
             })
     })
 }

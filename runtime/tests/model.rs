@@ -14,6 +14,7 @@ mod common;
 
 use common::{Disk, check};
 use paxfs_format::inode::FileType;
+use paxfs_runtime::attributes::SetAttribute;
 use paxfs_runtime::engine::Engine;
 use paxfs_runtime::error::Error;
 use paxfs_runtime::file::{File, Open, Size};
@@ -45,6 +46,8 @@ enum Op {
     Clone { to: u8, from: u8, to_at: u64, from_at: u64, length: u64 },
     Dedupe { to: u8, from: u8, to_at: u64, from_at: u64, length: u64 },
     Unshare(u8, u64, u64),
+    SetAttribute(u8, u8, u32, u8, SetAttribute),
+    RemoveAttribute(u8, u8),
     Sync,
     Reopen,
 }
@@ -64,6 +67,21 @@ fn length() -> impl Strategy<Value = u64> {
         1 => 1..3 * BLOCK,
         1 => 1..64u64,
     ]
+}
+
+/// How long a value is: around what an entry and a block hold, and the most.
+fn value_length() -> impl Strategy<Value = u32> {
+    prop_oneof![
+        4 => 0..300u32,
+        2 => 1000..1030u32,
+        2 => (1..4u32, 0..3u32).prop_map(|(blocks, near)| blocks * 4056 + near - 1),
+        1 => 65530..65540u32,
+        1 => 0..65536u32,
+    ]
+}
+
+fn how() -> impl Strategy<Value = SetAttribute> {
+    prop_oneof![4 => Just(SetAttribute::Any), 1 => Just(SetAttribute::Create), 1 => Just(SetAttribute::Replace)]
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -89,6 +107,9 @@ fn op() -> impl Strategy<Value = Op> {
             to, from, to_at, from_at, length,
         }),
         1 => (name(), place(), length()).prop_map(|(f, at, length)| Op::Unshare(f, at, length)),
+        6 => (name(), 0..ATTRIBUTES, value_length(), any::<u8>(), how())
+            .prop_map(|(f, which, length, fill, how)| Op::SetAttribute(f, which, length, fill, how)),
+        3 => (name(), 0..ATTRIBUTES).prop_map(|(f, which)| Op::RemoveAttribute(f, which)),
         1 => Just(Op::Sync),
         1 => Just(Op::Reopen),
     ]
@@ -103,6 +124,22 @@ fn path(name: u8) -> (Option<u8>, Vec<u8>) {
     }
 }
 
+/// Names of attributes: so many, the last few of them wrong.
+const ATTRIBUTES: u8 = 9;
+
+fn attribute(which: u8) -> Vec<u8> {
+    match which {
+        0 => b"user.a".to_vec(),
+        1 => b"system.posix_acl_access".to_vec(),
+        2 => b"trusted.overlay.opaque".to_vec(),
+        3 => [b"security.".as_slice(), &[b'n'; 246]].concat(),
+        4..6 => format!("user.number {which}").into_bytes(),
+        6 => b"user.".to_vec(),
+        7 => b"nowhere.a".to_vec(),
+        _ => [b"user.".as_slice(), &[b'n'; 251]].concat(),
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Node {
     File(Vec<u8>),
@@ -113,6 +150,8 @@ enum Node {
 #[derive(Default)]
 struct Model {
     nodes: Vec<Node>,
+    /// By node and name.
+    attributes: BTreeMap<(usize, Vec<u8>), Vec<u8>>,
 }
 
 /// What the model says an operation answers: an errno, or that it is done.
@@ -125,10 +164,14 @@ const EISDIR: i32 = 21;
 const EINVAL: i32 = 22;
 const EPERM: i32 = 1;
 const ENOTEMPTY: i32 = 39;
+const E2BIG: i32 = 7;
+const ERANGE: i32 = 34;
+const ENODATA: i32 = 61;
+const EOPNOTSUPP: i32 = 95;
 
 impl Model {
     fn new() -> Self {
-        Model { nodes: vec![Node::Directory(BTreeMap::new())] }
+        Model { nodes: vec![Node::Directory(BTreeMap::new())], ..Model::default() }
     }
 
     fn directory(&self, name: u8) -> Result<usize, i32> {
@@ -237,6 +280,40 @@ impl Model {
             Node::Directory(_) => Err(EISDIR),
             Node::Symlink(_) => Err(EINVAL),
         }
+    }
+
+    fn set_attribute(&mut self, name: u8, which: u8, value: &[u8], how: SetAttribute) -> Answer {
+        let node = self.get(name)?;
+        match which {
+            6 => return Err(EINVAL),
+            7 => return Err(EOPNOTSUPP),
+            8 => return Err(ERANGE),
+            _ if value.len() > 65536 => return Err(E2BIG),
+            _ => {}
+        }
+        let key = (node, attribute(which));
+        if matches!(self.nodes[node], Node::Symlink(_)) && key.1.starts_with(b"user.") {
+            return Err(EPERM);
+        }
+        match (how, self.attributes.contains_key(&key)) {
+            (SetAttribute::Create, true) => return Err(EEXIST),
+            (SetAttribute::Replace, false) => return Err(ENODATA),
+            _ => {}
+        }
+        self.attributes.insert(key, value.to_vec());
+        Ok(())
+    }
+
+    fn remove_attribute(&mut self, name: u8, which: u8) -> Answer {
+        let node = self.get(name)?;
+        let key = (node, attribute(which));
+        if which == 8 {
+            return Err(ERANGE);
+        }
+        if matches!(self.nodes[node], Node::Symlink(_)) && key.1.starts_with(b"user.") {
+            return Err(EPERM);
+        }
+        self.attributes.remove(&key).map(drop).ok_or(ENODATA)
     }
 
     fn write(&mut self, name: u8, at: Option<u64>, bytes: &[u8]) -> Answer {
@@ -447,6 +524,18 @@ impl Bench {
                 self.file(name).and_then(|file| file.unshare(at..at + length)),
                 self.model.file(name).map(drop),
             ),
+            Op::SetAttribute(name, which, length, fill, how) => {
+                let value = pattern(length.into(), fill);
+                (
+                    self.inode(name)
+                        .and_then(|inode| self.engine().set_attribute(inode, &attribute(which), &value, how)),
+                    self.model.set_attribute(name, which, &value, how),
+                )
+            }
+            Op::RemoveAttribute(name, which) => (
+                self.inode(name).and_then(|inode| self.engine().remove_attribute(inode, &attribute(which))),
+                self.model.remove_attribute(name, which),
+            ),
             Op::Sync => (self.engine().sync(), Ok(())),
             Op::Reopen => {
                 self.engine.take().unwrap().close().unwrap();
@@ -462,6 +551,15 @@ impl Bench {
         let mut todo = vec![(self.engine().root(), 0)];
         while let Some((inode, node)) = todo.pop() {
             let kind = self.engine().attributes(inode).unwrap().kind;
+            let mut names = self.engine().list_attributes(inode).unwrap();
+            names.sort();
+            let values = names.into_iter().map(|name| {
+                let value = self.engine().get_attribute(inode, &name).unwrap();
+                ((node, name), value)
+            });
+            let expected = self.model.attributes.range((node, Vec::new())..(node + 1, Vec::new()));
+            let expected = expected.map(|(name, value)| (name.clone(), value.clone()));
+            assert!(values.eq(expected), "attributes of {inode} differ");
             match &self.model.nodes[node] {
                 Node::Directory(entries) => {
                     assert_eq!(kind, FileType::Directory);

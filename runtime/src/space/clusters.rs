@@ -2,38 +2,35 @@
 
 use paxfs_format::cluster as on_disk;
 use paxfs_format::units::{Bits64, Run};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One cluster.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Cluster {
+struct Cluster {
     /// Its blocks in use in the running transaction.
-    pub used: [u64; 8],
-    /// Blocks freed since the last durable commit, not to be used again before.
-    pending: [u64; 8],
-    committing: [u64; 8],
-    /// Whether the cluster tree has yet to follow.
-    changed: bool,
+    used: [u64; 8],
+    /// Blocks that are freed, but that the medium still leads to.
+    held: [u64; 8],
 }
 
 /// The clusters of a group.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Clusters {
     size: u32,
     clusters: BTreeMap<u32, Cluster>,
     /// Clusters that may have blocks to give out.
     roomy: Vec<u32>,
-    /// Those that the cluster tree has yet to follow.
-    changed: Vec<u32>,
-    /// Those with blocks freed by the running transaction, and by the one being committed.
+    free: u32,
+    /// Blocks freed by the running transaction, and by the one being committed.
     pending: Vec<u32>,
     committing: Vec<u32>,
-    free: u32,
+    /// Clusters that the cluster tree has yet to follow.
+    changed: BTreeSet<u32>,
 }
 
 impl Cluster {
     /// The record of the cluster tree.
-    pub fn record(&self, start: u32) -> on_disk::Cluster {
+    fn record(&self, start: u32) -> on_disk::Cluster {
         let used: u32 = self.used.iter().map(|word| word.count_ones()).sum();
         on_disk::Cluster { start: start.into(), used: Run::new(used), bitmap: self.used.map(Bits64::new) }
     }
@@ -41,9 +38,8 @@ impl Cluster {
     /// The first aligned run of `blocks` blocks (a power of two up to 64) that may be given out.
     fn find(&self, blocks: u32, size: u32) -> Option<u32> {
         let run = if blocks >= 64 { u64::MAX } else { (1 << blocks) - 1 };
-        let words = self.used.iter().zip(&self.pending).zip(&self.committing);
-        for (word, ((used, pending), committing)) in (0..).zip(words) {
-            let taken = used | pending | committing;
+        for (word, (used, held)) in (0..).zip(self.used.iter().zip(&self.held)) {
+            let taken = used | held;
             if taken == u64::MAX {
                 continue;
             }
@@ -65,15 +61,7 @@ fn place(index: u32) -> (usize, u32) {
 impl Clusters {
     /// None yet; each is to have `size` blocks.
     pub fn new(size: u32) -> Self {
-        Clusters {
-            size: size.max(1),
-            clusters: BTreeMap::new(),
-            roomy: Vec::new(),
-            changed: Vec::new(),
-            pending: Vec::new(),
-            committing: Vec::new(),
-            free: 0,
-        }
+        Clusters { size: size.max(1), ..Clusters::default() }
     }
 
     /// Blocks of each.
@@ -84,6 +72,17 @@ impl Clusters {
     /// Blocks not in use in the running transaction.
     pub fn free_blocks(&self) -> u32 {
         self.free
+    }
+
+    /// Blocks that can be given out now.
+    pub fn usable_blocks(&self) -> u32 {
+        let held = self.pending.len() + self.committing.len();
+        self.free.saturating_sub(u32::try_from(held).unwrap_or(u32::MAX))
+    }
+
+    /// Whether blocks will be usable after a commit that are not yet.
+    pub fn is_space_pending(&self) -> bool {
+        !self.pending.is_empty() || !self.committing.is_empty()
     }
 
     /// Adds one from its record.
@@ -97,9 +96,9 @@ impl Clusters {
 
     /// Adds an empty one.
     pub fn add(&mut self, start: u32) {
-        self.clusters.insert(start, Cluster { changed: true, ..Cluster::default() });
+        self.clusters.insert(start, Cluster::default());
+        self.changed.insert(start);
         self.roomy.push(start);
-        self.changed.push(start);
         self.free += self.size;
     }
 
@@ -117,9 +116,7 @@ impl Clusters {
                             *word |= 1 << bit;
                         }
                     }
-                    if !core::mem::replace(&mut cluster.changed, true) {
-                        self.changed.push(start);
-                    }
+                    self.changed.insert(start);
                     self.free = self.free.saturating_sub(blocks);
                     return Some(start + found);
                 }
@@ -137,18 +134,13 @@ impl Clusters {
         let start = block - block % self.size;
         if let Some(cluster) = self.clusters.get_mut(&start) {
             let (word, bit) = place(block - start);
-            let first = cluster.pending == [0; 8];
-            if let (Some(used), Some(pending)) = (cluster.used.get_mut(word), cluster.pending.get_mut(word))
+            if let (Some(used), Some(held)) = (cluster.used.get_mut(word), cluster.held.get_mut(word))
                 && *used >> bit & 1 != 0
             {
                 *used &= !(1 << bit);
-                *pending |= 1 << bit;
-                if first {
-                    self.pending.push(start);
-                }
-                if !core::mem::replace(&mut cluster.changed, true) {
-                    self.changed.push(start);
-                }
+                *held |= 1 << bit;
+                self.pending.push(block);
+                self.changed.insert(start);
                 self.free += 1;
             }
         }
@@ -156,40 +148,53 @@ impl Clusters {
 
     /// What was freed so far belongs to the transaction being committed.
     pub fn seal(&mut self) {
-        for start in self.pending.drain(..) {
-            let Some(cluster) = self.clusters.get_mut(&start) else { continue };
-            for (committing, pending) in cluster.committing.iter_mut().zip(&mut cluster.pending) {
-                *committing |= core::mem::take(pending);
-            }
-            self.committing.push(start);
-        }
+        self.committing.append(&mut self.pending);
     }
 
     /// What the committed transaction freed can be given out.
     pub fn durable(&mut self) {
-        for start in self.committing.drain(..) {
+        for block in core::mem::take(&mut self.committing) {
+            let start = block - block % self.size;
+            let (word, bit) = place(block - start);
             let Some(cluster) = self.clusters.get_mut(&start) else { continue };
-            cluster.committing = [0; 8];
+            if let Some(held) = cluster.held.get_mut(word) {
+                *held &= !(1 << bit);
+            }
             if !self.roomy.contains(&start) {
                 self.roomy.push(start);
             }
         }
     }
 
-    /// Records that the cluster tree has yet to follow, ascending; it is taken to have followed from now on.
-    pub fn take_changed(&mut self) -> Vec<on_disk::Cluster> {
-        self.changed.sort_unstable();
-        let clusters = &mut self.clusters;
-        let record = |start: u32| {
-            let cluster = clusters.get_mut(&start)?;
-            cluster.changed = false;
-            Some(cluster.record(start))
-        };
-        self.changed.drain(..).filter_map(record).collect()
+    /// A cluster that has no block in use and none that the medium still leads to, if `keep` blocks could still be given
+    /// out without it.
+    pub fn empty_beyond(&self, keep: u32) -> Option<u32> {
+        if self.usable_blocks() < keep.saturating_add(self.size) {
+            return None;
+        }
+        let empty = |cluster: &Cluster| cluster.used == [0; 8] && cluster.held == [0; 8];
+        // The last: what stays lies together at the front.
+        self.clusters.iter().rev().find(|(_, cluster)| empty(cluster)).map(|(start, _)| *start)
+    }
+
+    /// Takes away a cluster that is empty.
+    pub fn remove(&mut self, start: u32) {
+        if self.clusters.remove(&start).is_some() {
+            self.roomy.retain(|roomy| *roomy != start);
+            self.changed.insert(start);
+            self.free = self.free.saturating_sub(self.size);
+        }
+    }
+
+    /// Starts of clusters whose records the cluster tree has yet to follow, with the records that are to be there. It is
+    /// taken to have followed from now on.
+    pub fn take_changed(&mut self) -> Vec<(u32, Option<on_disk::Cluster>)> {
+        let changed = core::mem::take(&mut self.changed).into_iter();
+        changed.map(|start| (start, self.clusters.get(&start).map(|cluster| cluster.record(start)))).collect()
     }
 
     /// The maximal run of clusters side by side that holds the cluster at `start`.
-    pub fn run_with(&self, start: u32) -> Option<(u32, u32)> {
+    fn run_with(&self, start: u32) -> Option<(u32, u32)> {
         self.clusters.get(&start)?;
         let mut first = start;
         while let Some(before) =
@@ -204,8 +209,11 @@ impl Clusters {
         Some((first, end - first))
     }
 
-    /// The runs of clusters that end and begin beside a place where there is none yet.
-    pub fn run_around(&self, start: u32) -> Vec<(u32, u32)> {
+    /// The runs of clusters that touch the place of the cluster at `start`, whether it is there or not.
+    pub fn runs_around(&self, start: u32) -> Vec<(u32, u32)> {
+        if let Some(run) = self.run_with(start) {
+            return vec![run];
+        }
         let before = start.checked_sub(self.size).and_then(|before| self.run_with(before));
         before.into_iter().chain(self.run_with(start + self.size)).collect()
     }

@@ -19,6 +19,34 @@ pub struct Counted {
     pub count: u32,
 }
 
+impl Counted {
+    /// The block behind it.
+    pub fn end(&self) -> u32 {
+        self.start.saturating_add(self.length)
+    }
+}
+
+/// How often blocks are in runs of a start and a length, which may overlap: ascending runs that do not.
+pub(crate) fn overlaid(runs: impl Iterator<Item = (u32, u32)>) -> Vec<Counted> {
+    // Starts and ends, ascending.
+    let mut borders: Vec<(u32, i32)> =
+        runs.flat_map(|(start, length)| [(start, 1), (start.saturating_add(length), -1)]).collect();
+    borders.sort_unstable();
+    let mut counted: Vec<Counted> = Vec::new();
+    let (mut at, mut depth) = (0, 0_i32);
+    for (block, change) in borders {
+        let (length, count) = (block - at, u32::try_from(depth).unwrap_or(0));
+        if length > 0 && count > 0 {
+            match counted.last_mut() {
+                Some(last) if last.end() == at && last.count == count => last.length += length,
+                _ => counted.push(Counted { start: at, length, count }),
+            }
+        }
+        (at, depth) = (block, depth.saturating_add(change));
+    }
+    counted
+}
+
 impl Group {
     /// The counts of owned blocks `start..start + length`, in runs. Blocks that only one file owns count 1.
     pub fn counts(
@@ -58,20 +86,15 @@ impl Group {
         SpaceError::Broken { group: self.number, tree: GroupTree::Refcount.name(), block }
     }
 
-    /// Gives each run one owner more. The runs are ascending and do not overlap.
-    pub fn share(&mut self, pages: &Pages, context: &Context, runs: &[(u32, u32)]) -> Result<(), SpaceError> {
-        self.change_counts(pages, context, runs, |count| count.saturating_add(1)).map(|_| ())
+    /// Gives each run as many owners more as it says. The runs are ascending and do not overlap.
+    pub fn share(&mut self, pages: &Pages, context: &Context, runs: &[Counted]) -> Result<(), SpaceError> {
+        self.change_counts(pages, context, runs, u32::saturating_add).map(|_| ())
     }
 
-    /// Takes one owner from each run, and frees the blocks that have none left. The runs are ascending and do not
-    /// overlap.
-    pub fn unshare(
-        &mut self,
-        pages: &Pages,
-        context: &Context,
-        runs: &[(u32, u32)],
-    ) -> Result<(), SpaceError> {
-        let freed = self.change_counts(pages, context, runs, |count| count - 1)?;
+    /// Takes as many owners from each run as it says, and frees the blocks that have none left. The runs are ascending and
+    /// do not overlap.
+    pub fn unshare(&mut self, pages: &Pages, context: &Context, runs: &[Counted]) -> Result<(), SpaceError> {
+        let freed = self.change_counts(pages, context, runs, u32::saturating_sub)?;
         for run in freed {
             self.release(run.0, run.1);
         }
@@ -83,8 +106,8 @@ impl Group {
         &mut self,
         pages: &Pages,
         context: &Context,
-        runs: &[(u32, u32)],
-        change: impl Fn(u32) -> u32,
+        runs: &[Counted],
+        change: impl Fn(u32, u32) -> u32,
     ) -> Result<Vec<(u32, u32)>, SpaceError> {
         let mut freed = Vec::new();
         // Few runs are changed one by one; many in one splice over all that they span.
@@ -92,8 +115,8 @@ impl Group {
         for part in runs.chunks(step.max(1)) {
             let (Some(first), Some(last)) = (part.first(), part.last()) else { continue };
             // One block to each side, so that neighbours with the same count are joined.
-            let low = first.0.saturating_sub(1);
-            let high = last.0.saturating_add(last.1).saturating_add(1).min(self.blocks);
+            let low = first.start.saturating_sub(1);
+            let high = last.end().saturating_add(1).min(self.blocks);
             let old = self.counts(pages, context, low, high - low)?;
             let new = changed_runs(&old, part, &change, &mut freed);
             self.splice_counts(pages, context, low, high, new)?;
@@ -157,8 +180,8 @@ impl Group {
 /// The records of `old` runs after `change` to those in `runs`; notes what comes to 0.
 fn changed_runs(
     old: &[Counted],
-    runs: &[(u32, u32)],
-    change: &impl Fn(u32) -> u32,
+    runs: &[Counted],
+    change: &impl Fn(u32, u32) -> u32,
     freed: &mut Vec<(u32, u32)>,
 ) -> Vec<Refcount> {
     let mut new = Vec::new();
@@ -173,13 +196,13 @@ fn changed_runs(
         let end = counted.start.saturating_add(counted.length);
         while at < end {
             // Runs that ended before.
-            while runs.next_if(|run| run.0.saturating_add(run.1) <= at).is_some() {}
+            while runs.next_if(|run| run.end() <= at).is_some() {}
             match runs.peek().copied() {
-                Some((start, length)) if start < end => {
-                    push(at, start.max(at), counted.count);
-                    at = start.max(at);
-                    let stop = start.saturating_add(length).min(end);
-                    let count = change(counted.count);
+                Some(run) if run.start < end => {
+                    push(at, run.start.max(at), counted.count);
+                    at = run.start.max(at);
+                    let stop = run.end().min(end);
+                    let count = change(counted.count, run.count);
                     push(at, stop, count);
                     if count == 0 {
                         match freed.last_mut() {

@@ -105,6 +105,19 @@ impl Runs {
         })
     }
 
+    /// How many units of `size` blocks there are, each at a multiple of it; counted up to about `limit`.
+    pub fn aligned_units(&self, size: u64, limit: u64) -> u64 {
+        let mut found = 0_u64;
+        for (start, length) in self.iter() {
+            let end = u64::from(start) + u64::from(length);
+            found += (end / size).saturating_sub(u64::from(start).div_ceil(size));
+            if found >= limit {
+                break;
+            }
+        }
+        found
+    }
+
     /// Blocks in whole, aligned 2 MiB runs.
     pub fn huge_blocks(&self) -> u64 {
         let aligned = |(start, length): (u32, u32)| {

@@ -44,10 +44,7 @@ impl Nodes for GroupNodes<'_> {
     }
 
     fn reserve(&mut self, blocks: u32) -> Result<(), SpaceError> {
-        while self.group.clusters.free_blocks() < blocks {
-            self.group.add_cluster(self.context)?;
-        }
-        Ok(())
+        self.group.reserve_metadata(blocks, self.context)
     }
 
     fn allocate(&mut self) -> Result<u64, SpaceError> {
@@ -58,13 +55,12 @@ impl Nodes for GroupNodes<'_> {
 
     fn free(&mut self, block: u64) -> Result<(), SpaceError> {
         match self.context.geometry.locate(block) {
-            Some(place) if place.group == self.group.number => {
-                self.group.free_metadata(place.block);
-                self.pages.forget(block);
-                Ok(())
-            }
-            _ => Err(self.broken(block)),
+            Some(place) if place.group == self.group.number => self.group.free_metadata(place.block),
+            Some(_) => self.group.foreign.push(block),
+            None => return Err(self.broken(block)),
         }
+        self.pages.forget(block);
+        Ok(())
     }
 
     fn broken(&self, block: u64) -> SpaceError {
@@ -85,56 +81,61 @@ impl Group {
     /// Brings the group's trees and header to what is in memory. Afterwards all of the transaction is in pages and in
     /// `header`.
     pub fn settle(&mut self, pages: &Pages, context: &Context) -> Result<(), SpaceError> {
-        // Each round may take nodes for its trees, and so change clusters, and rarely free space and reverse map again.
-        loop {
-            let rmap = core::mem::take(&mut self.rmap_log);
-            let free = core::mem::take(&mut self.free_log);
-            if rmap.is_empty() && free.is_empty() {
-                break;
-            }
-            let rmap: Vec<(Key, Option<Rmap>)> = rmap.into_iter().collect();
-            if context.rmap {
-                self.follow(GroupTree::Rmap, pages, context, &rmap)?;
-            }
-            let record = |start: u32| {
-                self.free.starting_at(start).map(|length| Free { start: start.into(), length: length.into() })
-            };
-            let free: Vec<(Key, Option<Free>)> =
-                free.into_iter().map(|start| (Key::at(start.into()), record(start))).collect();
-            self.follow(GroupTree::Free, pages, context, &free)?;
-        }
-        let record = |start: u32, chunk: &super::Chunk| chunk::Chunk {
-            start: start.into(),
-            reserved: Reserved::ZERO,
-            used: Bits64::new(chunk.used),
-            orphans: Bits64::new(chunk.orphans),
-        };
-        self.changed_chunks.sort_unstable();
-        let chunks = &mut self.chunks;
-        let changed = self.changed_chunks.drain(..).filter_map(|start| {
-            let chunk = chunks.get_mut(&start)?;
-            chunk.changed = false;
-            let record = record(start, chunk);
-            Some((record.key(), Some(record)))
-        });
-        let chunks: Vec<(Key, Option<chunk::Chunk>)> = changed.collect();
-        self.follow(GroupTree::Inodes, pages, context, &chunks)?;
-        loop {
-            let clusters = self.clusters.take_changed();
-            let settled = clusters.is_empty() && self.rmap_log.is_empty() && self.free_log.is_empty();
-            if settled {
-                break;
-            }
-            let clusters: Vec<_> = clusters.into_iter().map(|record| (record.key(), Some(record))).collect();
-            self.follow(GroupTree::Clusters, pages, context, &clusters)?;
-            if !self.rmap_log.is_empty() || !self.free_log.is_empty() {
-                // A new cluster was needed for the cluster tree itself.
-                return self.settle(pages, context);
-            }
-        }
+        self.remove_empty_chunks(pages, context);
+        self.balance_clusters(context);
+        // Each round may take nodes for its tree, and so change clusters, and rarely free space and reverse map again.
+        while self.follow_space(pages, context)?
+            || self.follow_chunks(pages, context)?
+            || self.follow_clusters(pages, context)?
+        {}
         self.header.free_blocks = self.free.blocks().into();
         self.header.cluster_free = u64::from(self.clusters.free_blocks()).into();
         Ok(())
+    }
+
+    /// The reverse map and the free-space tree; says whether there was anything to do.
+    fn follow_space(&mut self, pages: &Pages, context: &Context) -> Result<bool, SpaceError> {
+        let rmap = core::mem::take(&mut self.rmap_log);
+        let free = core::mem::take(&mut self.free_log);
+        if rmap.is_empty() && free.is_empty() {
+            return Ok(false);
+        }
+        let rmap: Vec<(Key, Option<Rmap>)> = rmap.into_iter().collect();
+        if context.rmap {
+            self.follow(GroupTree::Rmap, pages, context, &rmap)?;
+        }
+        let record = |start: u32| {
+            self.free.starting_at(start).map(|length| Free { start: start.into(), length: length.into() })
+        };
+        let free: Vec<(Key, Option<Free>)> =
+            free.into_iter().map(|start| (Key::at(start.into()), record(start))).collect();
+        self.follow(GroupTree::Free, pages, context, &free)?;
+        Ok(true)
+    }
+
+    /// The inode index; says whether there was anything to do.
+    fn follow_chunks(&mut self, pages: &Pages, context: &Context) -> Result<bool, SpaceError> {
+        let record = |start: u32| {
+            self.chunks.get(&start).map(|chunk| chunk::Chunk {
+                start: start.into(),
+                reserved: Reserved::ZERO,
+                used: Bits64::new(chunk.used),
+                orphans: Bits64::new(chunk.orphans),
+            })
+        };
+        let log = core::mem::take(&mut self.chunk_log).into_iter();
+        let log: Vec<(Key, Option<chunk::Chunk>)> =
+            log.map(|start| (Key::at(start.into()), record(start))).collect();
+        self.follow(GroupTree::Inodes, pages, context, &log)?;
+        Ok(!log.is_empty())
+    }
+
+    /// The cluster tree; says whether there was anything to do.
+    fn follow_clusters(&mut self, pages: &Pages, context: &Context) -> Result<bool, SpaceError> {
+        let log = self.clusters.take_changed().into_iter();
+        let log: Vec<_> = log.map(|(start, record)| (Key::at(start.into()), record)).collect();
+        self.follow(GroupTree::Clusters, pages, context, &log)?;
+        Ok(!log.is_empty())
     }
 
     /// Makes one tree hold each record of `log`, or none with its key. `log` is ascending.

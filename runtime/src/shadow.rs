@@ -1,0 +1,195 @@
+//! Transactions larger than a journal slot: nodes of trees change their place instead of being logged where they are.
+//!
+//! A changed node goes to a block that nothing on the medium leads to, and so does each node above it; what is logged is
+//! the root, in a group header or an inode. Cluster trees stay where they are: they say which blocks are in use, take one
+//! small record for hundreds of nodes, and would have to follow themselves.
+
+use crate::core::Core;
+use crate::error::{Error, Result};
+use crate::inodes::Cell;
+use crate::space::{Context, verified_node};
+use paxfs_format::geometry::BLOCK_BYTES;
+use paxfs_format::group::{GroupTree, TreeRoot};
+use paxfs_format::header::{BlockKind, Header};
+use paxfs_format::inode::{ForkFormat, Which};
+use paxfs_format::node::{MAX_HEIGHT, Node};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use zerocopy::FromBytes;
+
+/// Trees in which fewer nodes changed than this are logged.
+const WORTH: u64 = 4;
+
+/// Which tree a node is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum TreeName {
+    Group(u32, GroupTree),
+    Fork(u64),
+}
+
+impl Core {
+    /// Moves changed nodes until what is left to log should fit half a slot. The gate is held alone and all groups are
+    /// settled; they are again afterwards. `inodes` are those that the transaction changed.
+    pub(crate) fn shadow(&self, inodes: &[Arc<Cell>], context: &Context) -> Result<()> {
+        let trees = self.changed_trees()?;
+        // Moving needs blocks, whose clusters may be new: the trees that describe those change first.
+        let mut needed: BTreeMap<u32, u64> = BTreeMap::new();
+        for (tree, nodes) in &trees {
+            let group = self.group_of(*tree);
+            *needed.entry(group).or_default() += nodes + nodes / 8 + u64::from(MAX_HEIGHT);
+        }
+        for (group, blocks) in needed {
+            let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
+            // What does not fit here goes to the next group that has room.
+            let _ = self.group(group)?.reserve_metadata(blocks, context);
+        }
+        self.settle(context)?;
+        for tree in trees.keys() {
+            match *tree {
+                TreeName::Group(number, which) => {
+                    let root = *self.group(number)?.header.root(which);
+                    let block = self.shadow_tree(&root, which.kind(), number.into(), number, context)?;
+                    let mut group = self.group(number)?;
+                    group.header.root_mut(which).block = block.into();
+                    group.changed = true;
+                }
+                TreeName::Fork(number) => self.shadow_inode(number, inodes, context)?,
+            }
+        }
+        self.settle(context)
+    }
+
+    fn group_of(&self, tree: TreeName) -> u32 {
+        match tree {
+            TreeName::Group(number, _) => number,
+            TreeName::Fork(inode) => self.home(inode),
+        }
+    }
+
+    /// The trees to move, with the number of their nodes that would be logged: those with the most of them, until what is
+    /// left fits half a slot.
+    fn changed_trees(&self) -> Result<BTreeMap<TreeName, u64>> {
+        let mut counts: BTreeMap<TreeName, u64> = BTreeMap::new();
+        let mut left = 0;
+        for changed in self.pages().changed().into_iter().filter(|changed| !changed.fresh) {
+            left += BLOCK_BYTES;
+            if let Some(tree) = self.tree_of(changed.block)? {
+                *counts.entry(tree).or_default() += 1;
+            }
+        }
+        let mut counts: Vec<(TreeName, u64)> =
+            counts.into_iter().filter(|(_, count)| *count >= WORTH).collect();
+        counts.sort_by_key(|(_, count)| core::cmp::Reverse(*count));
+        let mut chosen = BTreeMap::new();
+        for (tree, count) in counts {
+            if left <= self.slot_bytes() / 2 {
+                break;
+            }
+            left = left.saturating_sub(count * BLOCK_BYTES);
+            chosen.insert(tree, count);
+        }
+        Ok(chosen)
+    }
+
+    /// The tree that a changed block is a node of.
+    fn tree_of(&self, block: u64) -> Result<Option<TreeName>> {
+        use paxfs_format::blocks::Blocks;
+        let bytes = self
+            .pages()
+            .block(block)
+            .map_err(|error| Error::damaged(format_args!("block {block}"), error))?;
+        let Some(header) = Header::of(bytes) else { return Ok(None) };
+        let of_group = GroupTree::ALL.into_iter().find(|tree| tree.kind() == header.kind);
+        Ok(match of_group {
+            Some(GroupTree::Clusters) => None,
+            Some(tree) => u32::try_from(header.owner.get()).ok().map(|group| TreeName::Group(group, tree)),
+            None if [BlockKind::EXTENTS, BlockKind::DIRECTORY_INDEX, BlockKind::ATTRIBUTE_INDEX]
+                .contains(&header.kind) =>
+            {
+                Some(TreeName::Fork(header.owner.get()))
+            }
+            None => None,
+        })
+    }
+
+    fn shadow_inode(&self, number: u64, inodes: &[Arc<Cell>], context: &Context) -> Result<()> {
+        // A tree of an inode changes with its inode.
+        let Some(cell) = inodes.iter().find(|cell| cell.number == number) else { return Ok(()) };
+        for which in [Which::Data, Which::Attributes] {
+            let (root, kind) = {
+                let state = cell.read();
+                let fork = state.inode.fork(which);
+                if fork.format != ForkFormat::TREE {
+                    continue;
+                }
+                (fork.tree, which.node_kind(state.inode.file_type()))
+            };
+            let block = self.shadow_tree(&root, kind, number, self.home(number), context)?;
+            crate::fork::fork_mut(&mut cell.write().inode, which).tree.block = block.into();
+        }
+        self.seal_inode(cell, context.generation);
+        Ok(())
+    }
+
+    /// Moves the changed nodes of a tree and those above them; returns the block of the root.
+    fn shadow_tree(
+        &self,
+        root: &TreeRoot,
+        kind: BlockKind,
+        owner: u64,
+        near: u32,
+        context: &Context,
+    ) -> Result<u64> {
+        match root.height.get().checked_sub(1) {
+            Some(level) if level < MAX_HEIGHT => {
+                let header = Header::new(kind, root.block.get(), owner, context.generation);
+                self.shadow_below(root.block.get(), level, header, near, context)
+            }
+            _ => Ok(root.block.get()),
+        }
+    }
+
+    fn shadow_below(
+        &self,
+        block: u64,
+        level: u32,
+        header: Header,
+        near: u32,
+        context: &Context,
+    ) -> Result<u64> {
+        if let Some(below) = level.checked_sub(1) {
+            let mut expected = header;
+            expected.level = u16::try_from(level).unwrap_or(u16::MAX).into();
+            let node = verified_node(self.pages(), block, &expected).and_then(Node::branches);
+            let broken = || Error::damaged(format_args!("tree node in block {block}"), "not what it must be");
+            let children: Vec<u64> =
+                node.ok_or_else(broken)?.iter().map(|branch| branch.child.get()).collect();
+            for (index, child) in children.into_iter().enumerate() {
+                let moved = self.shadow_below(child, below, header, near, context)?;
+                if moved != child
+                    && let Some(entry) =
+                        self.node_mut(block)?.branches_mut().and_then(|all| all.get_mut(index))
+                {
+                    entry.child = moved.into();
+                }
+            }
+        }
+        if !self.pages().is_logged(block) {
+            return Ok(block);
+        }
+        let new = self.allocate_page(near, context)?;
+        let bytes = *self.node_mut(block)?;
+        let moved = self.node_mut(new)?;
+        *moved = bytes;
+        moved.header.place = new.into();
+        self.free_page(block)?;
+        Ok(new)
+    }
+
+    #[allow(unsafe_code, clippy::mut_from_ref)]
+    fn node_mut(&self, block: u64) -> Result<&mut Node> {
+        // SAFETY: a commit holds the gate alone, so nobody else touches any page, and no borrow outlives its statement.
+        let bytes = unsafe { self.pages().page_mut(block) };
+        Node::mut_from_bytes(bytes).map_err(|_| Error::damaged(format_args!("block {block}"), "no node"))
+    }
+}

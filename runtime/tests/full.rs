@@ -1,0 +1,162 @@
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_truncation)]
+//! Volumes that are full: what finds no space changes nothing, and what gives space back still works.
+
+mod common;
+
+use common::{Disk, check};
+use paxfs_format::inode::FileType;
+use paxfs_runtime::engine::Engine;
+use paxfs_runtime::error::Error;
+use paxfs_runtime::file::{File, Open, Size};
+use paxfs_runtime::namespace::{New, Rename};
+use std::collections::BTreeMap;
+
+const BLOCK: u64 = 4096;
+
+fn open(engine: &Engine, name: &[u8]) -> Result<File, Error> {
+    engine.open_file(engine.lookup(engine.root(), name)?, Open::WRITE)
+}
+
+fn create(engine: &Engine, name: &[u8]) -> Result<File, Error> {
+    engine.open_file(engine.create(engine.root(), name, &New::default())?, Open::WRITE)
+}
+
+/// Fills a file until there is no space, ever smaller.
+fn fill(engine: &Engine, name: &[u8]) -> u64 {
+    let file = create(engine, name).unwrap();
+    let mut step = 256 * BLOCK;
+    while step >= BLOCK {
+        match file.append(&vec![7; step as usize]) {
+            Ok(_) => {}
+            Err(Error::NoSpace) => step /= 2,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    file.size()
+}
+
+/// All that can be seen, by path.
+fn see(engine: &Engine) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let mut seen = BTreeMap::new();
+    let mut todo = vec![(engine.root(), Vec::new())];
+    while let Some((inode, path)) = todo.pop() {
+        for name in engine.read_directory(inode, 0, usize::MAX).unwrap() {
+            let path = [path.as_slice(), b"/", name.name.as_slice()].concat();
+            let mut bytes = Vec::new();
+            if name.kind == FileType::Regular {
+                let file = engine.open_file(name.inode, Open::READ).unwrap();
+                bytes.resize(file.size() as usize, 0);
+                file.read_at(0, &mut bytes).unwrap();
+            } else {
+                todo.push((name.inode, path.clone()));
+            }
+            seen.insert(path, bytes);
+        }
+    }
+    seen
+}
+
+#[test]
+fn a_full_volume_gives_space_back() {
+    let disk = Disk::new(24 << 20);
+    let engine = disk.open();
+    let shared = create(&engine, b"shared").unwrap();
+    shared.write_at(0, &vec![1; 8 * BLOCK as usize]).unwrap();
+    create(&engine, b"clone").unwrap().clone_range(0, &shared, 0, 0).unwrap();
+    let empty = engine.statistics().unwrap();
+    let filled = fill(&engine, b"large");
+    let full = engine.statistics().unwrap();
+    assert!(full.available < 32, "{full:?}");
+    assert!(filled / BLOCK + 64 > empty.available, "{filled} bytes of {empty:?}");
+    engine.sync().unwrap();
+
+    // A copy on write takes what is kept back.
+    shared.write_at(BLOCK, &[2; 100]).unwrap();
+    let large = open(&engine, b"large").unwrap();
+    large.punch_hole(3 * BLOCK..5 * BLOCK).unwrap();
+    large.truncate(filled / 2 + 17).unwrap();
+    engine.sync().unwrap();
+    assert!(engine.statistics().unwrap().available > full.available + filled / BLOCK / 3);
+    large.write_at(filled / 2, &vec![3; 64 * BLOCK as usize]).unwrap();
+    drop((large, shared));
+    engine.unlink(engine.root(), b"large").unwrap();
+    engine.sync().unwrap();
+    let after = engine.statistics().unwrap();
+    assert!(after.free + 64 > empty.free, "{after:?} {empty:?}");
+    engine.close().unwrap();
+    check(&disk);
+}
+
+#[test]
+fn names_until_there_is_no_space_and_none_afterwards() {
+    let disk = Disk::new(8 << 20);
+    let engine = disk.open();
+    let empty = engine.statistics().unwrap();
+    let mut made: u64 = 0;
+    let name = |number: u64| format!("a name that is not short, number {number}").into_bytes();
+    let error = loop {
+        match engine.create(engine.root(), &name(made), &New::default()) {
+            Ok(_) => made += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.errno(), 28);
+    assert!(made > 2000, "{made} files");
+    assert_eq!(engine.read_directory(engine.root(), 0, usize::MAX).unwrap().len() as u64, made);
+    engine.close().unwrap();
+    check(&disk);
+
+    let engine = disk.open();
+    for number in 0..made {
+        engine.unlink(engine.root(), &name(number)).unwrap();
+    }
+    engine.sync().unwrap();
+    engine.sync().unwrap();
+    let after = engine.statistics().unwrap();
+    assert!(after.free + 64 > empty.free, "{after:?} {empty:?}");
+    engine.close().unwrap();
+    check(&disk);
+}
+
+#[test]
+fn what_finds_no_space_changes_nothing() {
+    for seed in 0..12 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let disk = Disk::new(8 << 20);
+        let engine = disk.open();
+        fill(&engine, b"0");
+        let mut refused = 0;
+        for _ in 0..400 {
+            let name = |rng: &mut fastrand::Rng| rng.u8(b'0'..b'9').to_string().into_bytes();
+            let (one, other) = (name(&mut rng), name(&mut rng));
+            let (at, length) = (rng.u64(0..60) * BLOCK, rng.u64(1..40 * BLOCK));
+            let root = engine.root();
+            let before = see(&engine);
+            let result = match rng.u8(0..12) {
+                0 => create(&engine, &one).map(drop),
+                1 => engine.make_directory(root, &one, &New::default()).map(drop),
+                2 => engine.unlink(root, &one),
+                3 => engine.rename(root, &one, root, &other, Rename::Replace),
+                4 => engine.lookup(root, &one).and_then(|inode| engine.link(inode, root, &other)),
+                5 | 6 => open(&engine, &one).and_then(|file| file.write_at(at, &vec![8; length as usize])),
+                7 => open(&engine, &one).and_then(|file| file.append(&vec![9; length as usize])).map(drop),
+                8 => open(&engine, &one).and_then(|file| file.truncate(at)),
+                9 => open(&engine, &one).and_then(|file| file.allocate(at..at + length, Size::Grows)),
+                10 => open(&engine, &one).and_then(|file| file.zero_range(at..at + length, Size::Grows)),
+                _ => open(&engine, &other)
+                    .and_then(|source| open(&engine, &one)?.clone_range(0, &source, 0, 0)),
+            };
+            match result {
+                Err(Error::NoSpace) => {
+                    refused += 1;
+                    assert!(see(&engine) == before, "seed {seed}");
+                }
+                Err(error @ (Error::Damaged { .. } | Error::ShutDown)) => panic!("seed {seed}: {error}"),
+                _ => {}
+            }
+        }
+        assert!(refused > 10, "seed {seed}: {refused}");
+        engine.close().unwrap();
+        check(&disk);
+    }
+}
