@@ -295,9 +295,10 @@ impl Writer<'_> {
     fn allocate(&self, state: &mut State, blocks: &Range<u64>, urgent: bool) -> Result<Vec<Extent>> {
         let geometry = &self.core.volume.geometry;
         let size = state.inode.size.get();
-        let large = blocks.end - blocks.start >= HUGE_BLOCKS || size >= HUGE_BLOCKS * BLOCK_BYTES;
         // A file that grows at its end is likely to grow on: the longer it is, the more.
         let grows = blocks.start > 0 && blocks.start == size.div_ceil(BLOCK_BYTES);
+        // What is strewn over a long file is packed: one block in a 2 MiB run would take it from those who can use it.
+        let large = blocks.end - blocks.start >= HUGE_BLOCKS || grows && size >= HUGE_BLOCKS * BLOCK_BYTES;
         let ahead = if grows { blocks.start.min(HUGE_BLOCKS) } else { 0 };
         let mut extents: Vec<Extent> = Vec::new();
         let mut at = blocks.start;

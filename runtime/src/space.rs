@@ -16,6 +16,7 @@
 mod chunks;
 mod clusters;
 mod data;
+mod log;
 mod metadata;
 mod refcounts;
 mod runs;
@@ -30,6 +31,7 @@ pub use runs::Runs;
 pub(crate) use settle::verified_node;
 
 use crate::pages::Pages;
+use log::Log;
 use paxfs_format::geometry::Geometry;
 use paxfs_format::group::{GroupHeader, GroupTree};
 use paxfs_format::header::Seed;
@@ -95,9 +97,9 @@ pub struct Group {
     /// Blocks of other groups' clusters that nodes of this group's trees gave back; the commit hands them on.
     foreign: Vec<u64>,
     /// Records of the reverse map that are to be there (or not) after the transaction, by their keys.
-    rmap_log: BTreeMap<Key, Option<Rmap>>,
+    rmap_log: Log<Key, Option<Rmap>>,
     /// Starts of records of the free-space tree that may have changed.
-    free_log: BTreeSet<u32>,
+    free_log: Log<u32, ()>,
     /// Where the last small run was given out.
     packed: u32,
     /// The windows of files, by inode number: neither in `usable` nor owned. And their blocks together.
@@ -134,8 +136,8 @@ impl Group {
             inodes_pending: Vec::new(),
             inodes_committing: Vec::new(),
             foreign: Vec::new(),
-            rmap_log: BTreeMap::new(),
-            free_log: BTreeSet::new(),
+            rmap_log: Log::default(),
+            free_log: Log::default(),
             packed: 0,
             windows: HashMap::new(),
             window_blocks: 0,
@@ -221,7 +223,7 @@ impl Group {
 
     /// Says that a file owns a run from now on, or no longer.
     pub fn log_rmap(&mut self, record: Rmap, present: bool) {
-        self.rmap_log.insert(record.key(), present.then_some(record));
+        self.rmap_log.say(record.key(), present.then_some(record));
         self.changed = true;
     }
 }

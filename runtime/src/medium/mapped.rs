@@ -126,6 +126,11 @@ impl Medium for Mapped {
         }
     }
 
+    fn commit(&self, offset: u64, word: u64, _after: &Durable) {
+        // Past the caches: the line left them with the rest of the slot, and would have to be read again.
+        self.store_nt(offset, &word.to_le_bytes());
+    }
+
     fn flush(&self, range: Range<u64>, _point: Point) {
         match self.granularity {
             Granularity::CacheLine => {

@@ -10,7 +10,6 @@ use paxfs_format::group::GroupTree;
 use paxfs_format::header::{Expected, Header};
 use paxfs_format::node::Node;
 use paxfs_format::record::{Key, Record};
-use paxfs_format::rmap::Rmap;
 use paxfs_format::tree::Tree;
 use paxfs_format::units::{Bits64, Reserved};
 use zerocopy::FromBytes;
@@ -95,12 +94,11 @@ impl Group {
 
     /// The reverse map and the free-space tree; says whether there was anything to do.
     fn follow_space(&mut self, pages: &Pages, context: &Context) -> Result<bool, SpaceError> {
-        let rmap = core::mem::take(&mut self.rmap_log);
-        let free = core::mem::take(&mut self.free_log);
+        let rmap = self.rmap_log.take();
+        let free = self.free_log.take();
         if rmap.is_empty() && free.is_empty() {
             return Ok(false);
         }
-        let rmap: Vec<(Key, Option<Rmap>)> = rmap.into_iter().collect();
         if context.rmap {
             self.follow(GroupTree::Rmap, pages, context, &rmap)?;
         }
@@ -108,7 +106,7 @@ impl Group {
             self.free.starting_at(start).map(|length| Free { start: start.into(), length: length.into() })
         };
         let free: Vec<(Key, Option<Free>)> =
-            free.into_iter().map(|start| (Key::at(start.into()), record(start))).collect();
+            free.into_iter().map(|(start, ())| (Key::at(start.into()), record(start))).collect();
         self.follow(GroupTree::Free, pages, context, &free)?;
         Ok(true)
     }
@@ -144,61 +142,58 @@ impl Group {
         which: GroupTree,
         pages: &Pages,
         context: &Context,
-        log: &[(Key, Option<R>)],
+        mut log: &[(Key, Option<R>)],
     ) -> Result<(), SpaceError> {
-        let (Some(first), Some(last)) = (log.first(), log.last()) else { return Ok(()) };
-        let root = *self.header.root(which);
-        let tree: Tree<R> = self.tree(which, context);
-        // Many at once are merged with what is there and go in as one splice.
-        let merged = if log.len() > 512 && u64::try_from(log.len()).unwrap_or(0) * 4 > root.records.get() {
-            Some(self.merge(&tree, which, pages, log)?)
-        } else {
-            None
-        };
-        let owner = self.number.into();
-        let mut nodes = GroupNodes::new(self, pages, context, which);
-        let mut tree = TreeMut::new(which.kind(), owner, context.generation, root, &mut nodes);
-        match merged {
-            Some(records) => tree.splice(first.0..=last.0, &records)?,
-            None => {
-                for (key, record) in log {
-                    match record {
-                        Some(record) => tree.splice(*key..=*key, core::slice::from_ref(record))?,
-                        None => tree.remove(*key)?,
-                    }
-                }
-            }
+        while let Some((&(first, _), _)) = log.split_first() {
+            let (last, records) = self.merge(which, pages, context, &mut log)?;
+            let root = *self.header.root(which);
+            let owner = self.number.into();
+            let mut nodes = GroupNodes::new(self, pages, context, which);
+            let mut tree = TreeMut::new(which.kind(), owner, context.generation, root, &mut nodes);
+            tree.splice(first..=last, &records)?;
+            *self.header.root_mut(which) = tree.root();
         }
-        *self.header.root_mut(which) = tree.root();
         Ok(())
     }
 
+    /// Takes from the start of `log` what goes into a tree as one splice, because few records lie between. Returns the
+    /// last of its keys, and what is to be in the tree from the first to that.
     fn merge<R: Record>(
         &self,
-        tree: &Tree<R>,
         which: GroupTree,
         pages: &Pages,
-        log: &[(Key, Option<R>)],
-    ) -> Result<Vec<R>, SpaceError> {
-        let (Some(first), Some(last)) = (log.first(), log.last()) else { return Ok(Vec::new()) };
-        let mut log = log.iter().peekable();
-        let mut records = Vec::new();
-        for found in tree.range(pages, first.0) {
+        context: &Context,
+        log: &mut &[(Key, Option<R>)],
+    ) -> Result<(Key, Vec<R>), SpaceError> {
+        /// Records between two words that make it worth another splice.
+        const BETWEEN: usize = 8;
+        let Some(((first, record), rest)) = log.split_first() else { return Ok((Key::MIN, Vec::new())) };
+        let mut records: Vec<R> = record.iter().copied().collect();
+        // The last key that was said, and how many records there were then.
+        let (mut last, mut said) = (*first, records.len());
+        *log = rest;
+        let tree: Tree<R> = self.tree(which, context);
+        let mut there = if rest.is_empty() { None } else { Some(tree.range(pages, *first)) };
+        while !log.is_empty() {
+            let found = there.as_mut().and_then(Iterator::next).transpose();
             let broken = |block| SpaceError::Broken { group: self.number, tree: which.name(), block };
-            let record = found.map_err(|error| broken(error.block))?.record;
-            let key = record.key();
-            if key > last.0 {
-                break;
+            let found = found.map_err(|error| broken(error.block))?.map(|at| at.record);
+            let key = found.as_ref().map(Record::key);
+            while let Some(((next, record), rest)) = log.split_first()
+                && key.is_none_or(|key| *next <= key)
+            {
+                records.extend(*record);
+                (last, said, *log) = (*next, records.len(), rest);
             }
-            while let Some((_, new)) = log.next_if(|(new, _)| *new < key) {
-                records.extend(new);
-            }
-            match log.next_if(|(new, _)| *new == key) {
-                Some((_, new)) => records.extend(new),
-                None => records.push(record),
+            // What was said of its key counts.
+            if let Some(found) = found.filter(|_| key > Some(last)) {
+                if records.len() - said == BETWEEN {
+                    break;
+                }
+                records.push(found);
             }
         }
-        records.extend(log.filter_map(|(_, new)| *new));
-        Ok(records)
+        records.truncate(said);
+        Ok((last, records))
     }
 }
