@@ -170,9 +170,7 @@ impl<B: Blocks> Volume<B> {
         tree: Tree<Index>,
         cookie: u64,
     ) -> impl Iterator<Item = Result<Body<'v>, ForkFault>> + 'v {
-        let first = tree.last_at_or_before(&self.blocks, Key::at(cookie));
-        let first = first.ok().flatten().map_or(Key::MIN, |at| at.record.key());
-        let mut records = tree.range(&self.blocks, first).peekable();
+        let mut records = tree.range_around(&self.blocks, Key::at(cookie)).peekable();
         let mut ordinal = 0;
         core::iter::from_fn(move || {
             let record = match records.next()? {

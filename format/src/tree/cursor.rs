@@ -25,6 +25,8 @@ pub struct At<R> {
 
 /// Records from a key on, in order. Made by [`Tree::range`].
 pub type Cursor<'b, B, R> = Scan<'b, B, R, FromKey>;
+/// Records from before a key on, in order. Made by [`Tree::range_around`].
+pub type Around<'b, B, R> = Scan<'b, B, R, FromBefore>;
 /// Records that overlap a range, in order. Made by [`Tree::overlapping`].
 pub type Overlapping<'b, B, R> = Scan<'b, B, R, Within>;
 
@@ -32,6 +34,11 @@ impl<R: Record> Tree<R> {
     /// All records with a key of `from` or above, in order.
     pub fn range<'b, B: Blocks>(&self, blocks: &'b B, from: Key) -> Cursor<'b, B, R> {
         Scan::new(*self, blocks, FromKey(from))
+    }
+
+    /// All records from the last with a key of `key` or below on, in order; all when there is none.
+    pub fn range_around<'b, B: Blocks>(&self, blocks: &'b B, key: Key) -> Around<'b, B, R> {
+        Scan::new(*self, blocks, FromBefore(key))
     }
 
     /// All records that cover a position of `range`, in order.
@@ -93,6 +100,28 @@ impl Select for FromKey {
 
     fn narrow_records<R: Record>(&self, records: &[R]) -> Range<usize> {
         records.partition_point(|record| record.key() < self.0)..records.len()
+    }
+
+    fn is<R: Record>(&self, _record: &R) -> bool {
+        true
+    }
+}
+
+/// Selects the last key that is this one or below, and those behind it.
+#[derive(Debug, Clone)]
+pub struct FromBefore(Key);
+
+impl Select for FromBefore {
+    fn narrow<'b, R: Record>(&self, entries: &'b [Branch]) -> &'b [Branch] {
+        FromKey(self.0).narrow::<R>(entries)
+    }
+
+    fn is_above(&self, _entry: &Branch) -> bool {
+        true
+    }
+
+    fn narrow_records<R: Record>(&self, records: &[R]) -> Range<usize> {
+        records.partition_point(|record| record.key() <= self.0).saturating_sub(1)..records.len()
     }
 
     fn is<R: Record>(&self, _record: &R) -> bool {
