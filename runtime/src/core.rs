@@ -12,7 +12,7 @@
 use crate::error::{Error, Result};
 use crate::inodes::{Cell, Inodes, State};
 use crate::medium::{Medium, Point};
-use crate::pages::{Changed, Pages};
+use crate::pages::Pages;
 use crate::space::{Context, Group, SpaceError};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use paxfs_format::geometry::{BLOCK_BYTES, INODES_PER_BLOCK};
@@ -186,12 +186,7 @@ impl Core {
 
     /// Joins the running transaction, for an operation that frees, or that changes few blocks of what is there.
     pub fn join(&self) -> Result<Joined<'_>> {
-        if self.dead.load(Ordering::Relaxed) {
-            return Err(Error::ShutDown);
-        }
-        if self.is_large() {
-            self.commit()?;
-        }
+        self.check_running()?;
         let gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         Ok(self.joined(Gate::Shared { _guard: gate }))
     }
@@ -220,11 +215,20 @@ impl Core {
 
     /// Joins the running transaction while nobody else does, for an operation that looks at many inodes at one instant.
     pub fn join_alone(&self) -> Result<Joined<'_>> {
-        if self.dead.load(Ordering::Relaxed) {
-            return Err(Error::ShutDown);
-        }
+        self.check_running()?;
         let gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         Ok(self.joined(Gate::Alone { _guard: gate }))
+    }
+
+    /// Commits first what another operation would make too large for its slot.
+    fn check_running(&self) -> Result<()> {
+        if self.dead.load(Ordering::Relaxed) {
+            Err(Error::ShutDown)
+        } else if self.is_large() {
+            self.commit()
+        } else {
+            Ok(())
+        }
     }
 
     fn joined<'c>(&'c self, gate: Gate<'c>) -> Joined<'c> {
@@ -350,19 +354,15 @@ impl Core {
             self.seal_inode(cell, sequence);
         }
         self.settle(&context)?;
-        let mut changed = self.log(sequence, body);
+        self.log(sequence, body);
         if self.slot_bytes() < body.bytes().len() as u64 {
             // Nodes of trees need not be logged where they are.
             self.shadow(&inodes, &context)?;
-            changed = self.log(sequence, body);
+            self.log(sequence, body);
         }
         // SAFETY: the gate is held alone, so nobody else touches any page.
         #[allow(unsafe_code)]
         unsafe {
-            for fresh in changed.iter().filter(|changed| changed.fresh) {
-                let page = self.pages().page_mut(fresh.block);
-                self.medium().store_nt(fresh.block * BLOCK_BYTES, page.as_slice());
-            }
             self.pages().clean();
         }
         for group in &self.groups {
@@ -395,21 +395,23 @@ impl Core {
         }
     }
 
-    /// Seals the changed pages and returns them; into `body` goes what of them is not fresh and differs from the medium.
-    fn log(&self, sequence: u64, body: &mut Body) -> Vec<Changed> {
+    /// Seals the changed pages: stores those that are fresh; `body` becomes what differs from the medium of the others.
+    fn log(&self, sequence: u64, body: &mut Body) {
         body.clear();
-        let changed = self.pages().changed();
-        for changed in &changed {
-            // SAFETY: the gate is held alone, so nobody else touches any page.
-            #[allow(unsafe_code)]
-            let page = unsafe { self.pages().page_mut(changed.block) };
-            self.seal_page(page, sequence);
-            if !changed.fresh {
-                let lines = self.medium().changed_lines(changed.block * BLOCK_BYTES, page);
-                body.push_lines(changed.block, lines, page);
-            }
+        let medium = self.medium();
+        // SAFETY: the gate is held alone, so nobody else touches any page.
+        #[allow(unsafe_code)]
+        unsafe {
+            self.pages().each_changed(|changed, page| {
+                self.seal_page(page, sequence);
+                let offset = changed.block * BLOCK_BYTES;
+                if changed.fresh {
+                    medium.store_nt(offset, page.as_slice());
+                } else {
+                    body.push_lines(changed.block, medium.changed_lines(offset, page), page);
+                }
+            });
         }
-        changed
     }
 
     /// Copies a dirty inode into its page.

@@ -403,7 +403,7 @@ impl Writer<'_> {
             let Some((number, ..)) = part.first() else { continue };
             let counted = overlaid(part.iter().map(|(_, start, length)| (*start, *length)));
             let mut group = self.core.group(*number)?;
-            change(&mut *group, self.core.pages(), &self.joined.context, &counted)?;
+            change(&mut group, self.core.pages(), &self.joined.context, &counted)?;
         }
         Ok(())
     }

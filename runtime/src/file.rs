@@ -125,13 +125,13 @@ impl Engine {
         if state.inode.is_free() {
             return Err(Error::Stale);
         }
-        // The flag itself may be taken away.
-        if set.flags.is_none() {
+        // That it is immutable may be taken away; that it is part of a snapshot may not.
+        if set.flags.is_none() || state.inode.flags.get() & InodeFlags::SNAPSHOT != 0 {
             check_mutable(&state.inode)?;
         }
         let times = set.accessed.iter().chain(&set.modified);
         if times.into_iter().any(|time| !time.is_valid())
-            || set.flags.is_some_and(|bits| bits & !InodeFlags::KNOWN != 0)
+            || set.flags.is_some_and(|bits| bits & !(InodeFlags::KNOWN & !InodeFlags::SNAPSHOT) != 0)
         {
             return Err(Error::Invalid("times have nanoseconds below a second, flags must be known"));
         }

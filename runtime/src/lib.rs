@@ -57,5 +57,6 @@ pub mod namespace;
 pub mod pages;
 mod shadow;
 pub mod share;
+pub mod snapshot;
 pub mod space;
 mod values;

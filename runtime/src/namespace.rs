@@ -3,13 +3,14 @@
 use crate::core::{Core, Joined, NAME_BLOCKS};
 use crate::data::Writer;
 use crate::engine::Engine;
-use crate::entries::Entries;
+use crate::entries::{Entries, Owned};
 use crate::error::{Error, Result};
 use crate::fork::set_inline;
 use crate::inodes::{Cell, State};
 use crate::map::remap;
 use crate::values::Values;
 use paxfs_format::entry::{AttributeEntry, AttributeKind, DirectoryEntry, EntryType, MAX_NAME};
+use paxfs_format::extent::Extent;
 use paxfs_format::geometry::MAX_FILE_BLOCKS;
 use paxfs_format::header::{BlockKind, Header};
 use paxfs_format::inode::{FileType, ForkFormat, Inode, InodeFlags, MAX_SYMLINK, Which};
@@ -74,7 +75,7 @@ pub(crate) fn check_name(name: &[u8]) -> Result<()> {
     }
 }
 
-fn check_directory(state: &State) -> Result<()> {
+pub(crate) fn check_directory(state: &State) -> Result<()> {
     match state.inode.file_type() {
         Some(FileType::Directory) if state.inode.links.get() > 0 => Ok(()),
         Some(FileType::Directory) | None => Err(Error::NotFound),
@@ -83,7 +84,7 @@ fn check_directory(state: &State) -> Result<()> {
 }
 
 /// Whether the names in a directory may change.
-fn check_changeable(state: &State) -> Result<()> {
+pub(crate) fn check_changeable(state: &State) -> Result<()> {
     check_directory(state)?;
     check_mutable(&state.inode)
 }
@@ -101,10 +102,10 @@ pub(crate) fn check_mutable(inode: &Inode) -> Result<()> {
 
 /// What a directory entry says.
 #[derive(Clone, Copy)]
-struct Target {
-    inode: u64,
-    generation: u32,
-    kind: FileType,
+pub(crate) struct Target {
+    pub inode: u64,
+    pub generation: u32,
+    pub kind: FileType,
 }
 
 impl Target {
@@ -113,7 +114,7 @@ impl Target {
         Some(Target { inode: number, generation, kind: inode.file_type()? })
     }
 
-    fn head(&self, name: &[u8]) -> DirectoryEntry {
+    pub fn head(&self, name: &[u8]) -> DirectoryEntry {
         DirectoryEntry {
             cookie: 0.into(),
             inode: self.inode.into(),
@@ -136,14 +137,14 @@ impl Names<'_> {
         Entries::new(self.core, self.joined)
     }
 
-    fn find(&self, directory: &Inode, name: &[u8]) -> Result<Option<Target>> {
+    pub fn find(&self, directory: &Inode, name: &[u8]) -> Result<Option<Target>> {
         let number = directory.header.place.get();
         let entry = self.core.volume.lookup(directory, name).map_err(|fault| Error::fork(number, &fault))?;
         entry.map(|entry| target_of(number, entry.head)).transpose()
     }
 
     /// Adds a name to a directory, and the pointer back to the inode.
-    fn add(
+    pub fn add(
         &self,
         directory: &Arc<Cell>,
         parent: &mut State,
@@ -159,20 +160,14 @@ impl Names<'_> {
     }
 
     fn add_parent(&self, directory: u64, name: &[u8], child: &Arc<Cell>, state: &mut State) -> Result<()> {
-        let lowest = self.core.volume.hash.attribute(AttributeKind::PARENT, Some(directory), name);
-        let head = AttributeEntry {
-            cookie: 0.into(),
-            value_length: 8.into(),
-            kind: AttributeKind::PARENT,
-            name_length: u8::try_from(name.len()).unwrap_or(u8::MAX),
-            reserved: Reserved::ZERO,
-        };
-        self.entries().insert(&mut state.inode, lowest, head, name, &directory.to_le_bytes())?;
+        let entry = parent_entry(self.core, directory, name);
+        let lowest = entry.head.cookie.get();
+        self.entries().insert(&mut state.inode, lowest, entry.head, name, &entry.value)?;
         self.joined.changed(child, state);
         Ok(())
     }
 
-    fn remove(
+    pub fn remove(
         &self,
         directory: &Arc<Cell>,
         parent: &mut State,
@@ -186,7 +181,13 @@ impl Names<'_> {
         self.remove_parent(directory.number, name, child, state)
     }
 
-    fn remove_parent(&self, directory: u64, name: &[u8], child: &Arc<Cell>, state: &mut State) -> Result<()> {
+    pub fn remove_parent(
+        &self,
+        directory: u64,
+        name: &[u8],
+        child: &Arc<Cell>,
+        state: &mut State,
+    ) -> Result<()> {
         let lowest = self.core.volume.hash.attribute(AttributeKind::PARENT, Some(directory), name);
         self.entries().remove::<AttributeEntry>(&mut state.inode, lowest, |entry| {
             Parent::of(entry) == Some(Parent { directory, name })
@@ -221,33 +222,45 @@ impl Names<'_> {
         if links > 0 {
             return Ok(());
         }
+        let mut released = Vec::new();
+        self.unnamed(child, state, &mut released)?;
+        self.writer(child).release(&released)
+    }
+
+    fn writer(&self, file: &Cell) -> Writer<'_> {
+        Writer { core: self.core, joined: self.joined, number: file.number }
+    }
+
+    /// Makes an inode without a name an orphan when somebody has it open, else frees it: what it owned goes to `released`.
+    pub fn unnamed(&self, child: &Arc<Cell>, state: &mut State, released: &mut Vec<Extent>) -> Result<()> {
         if child.is_open() {
-            self.core.group(self.core.home(child.number))?.set_orphan(
-                child.number,
-                true,
-                &self.joined.context,
-            );
-            return Ok(());
+            let mut group = self.core.group(self.core.home(child.number))?;
+            group.set_orphan(child.number, true, &self.joined.context);
+            Ok(())
+        } else {
+            self.free_but_data(child, state, released)
         }
-        self.free(child, state)
     }
 
     /// Frees an inode that has no name, with all that it owns.
     pub fn free(&self, child: &Arc<Cell>, state: &mut State) -> Result<()> {
-        let writer = Writer { core: self.core, joined: self.joined, number: child.number };
-        writer.forget_goal(state)?;
+        let mut released = Vec::new();
+        self.free_but_data(child, state, &mut released)?;
+        self.writer(child).release(&released)
+    }
+
+    fn free_but_data(&self, child: &Arc<Cell>, state: &mut State, released: &mut Vec<Extent>) -> Result<()> {
+        self.writer(child).forget_goal(state)?;
         if state.inode.file_type() == Some(FileType::Regular) {
             let removed = remap(self.core, self.joined, &mut state.inode, &(0..MAX_FILE_BLOCKS), &[])?;
-            writer.release(&removed)?;
+            released.extend(removed);
         }
         for which in [Which::Data, Which::Attributes] {
             self.free_fork(&mut state.inode, which)?;
         }
-        let old = state.inode;
-        let mut free = Inode::new_zeroed();
-        free.header = old.header;
-        free.generation = old.generation;
-        state.inode = free;
+        // All else means nothing in a slot that is not in use, and costs nothing in the journal when it stays.
+        state.inode.mode = 0.into();
+        state.inode.links = 0.into();
         self.core.inodes.set_dirty(child, state);
         self.core.group(self.core.home(child.number))?.free_inode(child.number, &self.joined.context);
         Ok(())
@@ -350,7 +363,7 @@ impl Names<'_> {
         Ok(child)
     }
 
-    fn store_target(&self, inode: &mut Inode, target: &[u8]) -> Result<()> {
+    pub fn store_target(&self, inode: &mut Inode, target: &[u8]) -> Result<()> {
         inode.size = (target.len() as u64).into();
         if set_inline(inode, Which::Data, target) {
             inode.data.format = ForkFormat::INLINE;
@@ -363,7 +376,19 @@ impl Names<'_> {
     }
 }
 
-fn target_of(directory: u64, head: &DirectoryEntry) -> Result<Target> {
+/// The entry of a pointer to a directory, with the lowest cookie it can have.
+pub(crate) fn parent_entry(core: &Core, directory: u64, name: &[u8]) -> Owned<AttributeEntry> {
+    let head = AttributeEntry {
+        cookie: core.volume.hash.attribute(AttributeKind::PARENT, Some(directory), name).into(),
+        value_length: 8.into(),
+        kind: AttributeKind::PARENT,
+        name_length: u8::try_from(name.len()).unwrap_or(u8::MAX),
+        reserved: Reserved::ZERO,
+    };
+    Owned { head, name: name.to_vec(), value: directory.to_le_bytes().to_vec() }
+}
+
+pub(crate) fn target_of(directory: u64, head: &DirectoryEntry) -> Result<Target> {
     let kind = FileType::from_number(head.kind.0);
     let kind =
         kind.ok_or_else(|| Error::damaged(format_args!("directory inode {directory}"), "an entry's type"))?;

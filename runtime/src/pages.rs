@@ -213,15 +213,22 @@ impl Pages {
         unsafe { self.place(block).load(Ordering::Acquire).as_ref() }
     }
 
-    /// The changed blocks that are still in use, ascending. For a commit, while no operation runs.
-    pub fn changed(&self) -> Vec<Changed> {
-        let mut blocks = lock(&self.dirty).clone();
+    /// Shows each changed block that is still in use with its page, ascending.
+    ///
+    /// # Safety
+    ///
+    /// No operation runs: nobody has a borrow of a page.
+    pub unsafe fn each_changed(&self, mut see: impl FnMut(&Changed, &mut [u8; 4096])) {
+        let mut blocks = lock(&self.dirty);
         blocks.sort_unstable();
-        let changed = blocks.into_iter().filter_map(|block| {
-            let state = self.page(block).state.load(Ordering::Relaxed);
-            (state & FREED == 0).then_some(Changed { block, fresh: state & FRESH != 0 })
-        });
-        changed.collect()
+        for &block in &*blocks {
+            let page = self.page(block);
+            let state = page.state.load(Ordering::Relaxed);
+            if state & FREED == 0 {
+                // SAFETY: the caller's promise.
+                see(&Changed { block, fresh: state & FRESH != 0 }, unsafe { &mut *page.bytes.get() });
+            }
+        }
     }
 
     /// Whether a block was changed and has to be logged where it is. Asks only what is in memory.

@@ -31,7 +31,7 @@ impl Core {
     /// Moves changed nodes until what is left to log should fit half a slot. The gate is held alone and all groups are
     /// settled; they are again afterwards. `inodes` are those that the transaction changed.
     pub(crate) fn shadow(&self, inodes: &[Arc<Cell>], context: &Context) -> Result<()> {
-        let trees = self.changed_trees()?;
+        let trees = self.changed_trees();
         // Moving needs blocks, whose clusters may be new: the trees that describe those change first.
         let mut needed: BTreeMap<u32, u64> = BTreeMap::new();
         for (tree, nodes) in &trees {
@@ -68,14 +68,20 @@ impl Core {
 
     /// The trees to move, with the number of their nodes that would be logged: those with the most of them, until what is
     /// left fits half a slot.
-    fn changed_trees(&self) -> Result<BTreeMap<TreeName, u64>> {
+    fn changed_trees(&self) -> BTreeMap<TreeName, u64> {
         let mut counts: BTreeMap<TreeName, u64> = BTreeMap::new();
         let mut left = 0;
-        for changed in self.pages().changed().into_iter().filter(|changed| !changed.fresh) {
-            left += BLOCK_BYTES;
-            if let Some(tree) = self.tree_of(changed.block)? {
-                *counts.entry(tree).or_default() += 1;
-            }
+        // SAFETY: a commit holds the gate alone, so nobody else touches any page.
+        #[allow(unsafe_code)]
+        unsafe {
+            self.pages().each_changed(|changed, page| {
+                if !changed.fresh {
+                    left += BLOCK_BYTES;
+                    if let Some(tree) = tree_of(page) {
+                        *counts.entry(tree).or_default() += 1;
+                    }
+                }
+            });
         }
         let mut counts: Vec<(TreeName, u64)> =
             counts.into_iter().filter(|(_, count)| *count >= WORTH).collect();
@@ -88,28 +94,7 @@ impl Core {
             left = left.saturating_sub(count * BLOCK_BYTES);
             chosen.insert(tree, count);
         }
-        Ok(chosen)
-    }
-
-    /// The tree that a changed block is a node of.
-    fn tree_of(&self, block: u64) -> Result<Option<TreeName>> {
-        use paxfs_format::blocks::Blocks;
-        let bytes = self
-            .pages()
-            .block(block)
-            .map_err(|error| Error::damaged(format_args!("block {block}"), error))?;
-        let Some(header) = Header::of(bytes) else { return Ok(None) };
-        let of_group = GroupTree::ALL.into_iter().find(|tree| tree.kind() == header.kind);
-        Ok(match of_group {
-            Some(GroupTree::Clusters) => None,
-            Some(tree) => u32::try_from(header.owner.get()).ok().map(|group| TreeName::Group(group, tree)),
-            None if [BlockKind::EXTENTS, BlockKind::DIRECTORY_INDEX, BlockKind::ATTRIBUTE_INDEX]
-                .contains(&header.kind) =>
-            {
-                Some(TreeName::Fork(header.owner.get()))
-            }
-            None => None,
-        })
+        chosen
     }
 
     fn shadow_inode(&self, number: u64, inodes: &[Arc<Cell>], context: &Context) -> Result<()> {
@@ -191,5 +176,16 @@ impl Core {
         // SAFETY: a commit holds the gate alone, so nobody else touches any page, and no borrow outlives its statement.
         let bytes = unsafe { self.pages().page_mut(block) };
         Node::mut_from_bytes(bytes).map_err(|_| Error::damaged(format_args!("block {block}"), "no node"))
+    }
+}
+
+/// The tree that a block is a node of, when its nodes may change their place.
+fn tree_of(block: &[u8; 4096]) -> Option<TreeName> {
+    let header = Header::of(block)?;
+    let forks = [BlockKind::EXTENTS, BlockKind::DIRECTORY_INDEX, BlockKind::ATTRIBUTE_INDEX];
+    match GroupTree::ALL.into_iter().find(|tree| tree.kind() == header.kind) {
+        Some(GroupTree::Clusters) => None,
+        Some(tree) => u32::try_from(header.owner.get()).ok().map(|group| TreeName::Group(group, tree)),
+        None => forks.contains(&header.kind).then(|| TreeName::Fork(header.owner.get())),
     }
 }

@@ -214,7 +214,7 @@ impl Group {
             // A chunk whose last inode went is gone.
             if let Some(chunk) = self.chunks.get_mut(&start) {
                 chunk.held &= !(1 << slot);
-                if self.roomy.last() != Some(&start) {
+                if !core::mem::replace(&mut chunk.roomy, true) {
                     self.roomy.push(start);
                 }
             }

@@ -14,15 +14,20 @@ pub struct Chunk {
     pub orphans: u64,
     /// Inodes that are freed, but not to be used again before that is durable.
     pub held: u64,
+    /// Whether it is among those that may have an inode to give out.
+    pub roomy: bool,
 }
 
 impl Group {
     /// A number for a new inode, and the block of its slot if that has never been used before.
     pub fn allocate_inode(&mut self, pages: &Pages, context: &Context) -> Result<u64, SpaceError> {
         loop {
-            if let Some(&start) = self.roomy.last()
-                && let Some(chunk) = self.chunks.get_mut(&start)
-            {
+            let Some(&start) = self.roomy.last() else {
+                self.add_chunk(pages, context)?;
+                continue;
+            };
+            // A chunk whose last inode went is gone.
+            if let Some(chunk) = self.chunks.get_mut(&start) {
                 let slot = (!(chunk.used | chunk.held)).trailing_zeros();
                 if slot < CHUNK_INODES {
                     chunk.used |= 1 << slot;
@@ -33,13 +38,9 @@ impl Group {
                         + u64::from(slot) / INODES_PER_BLOCK;
                     return Ok(Geometry::inode_number(block, u64::from(slot) % INODES_PER_BLOCK));
                 }
-                self.roomy.pop();
-                continue;
+                chunk.roomy = false;
             }
             self.roomy.pop();
-            if self.roomy.is_empty() {
-                self.add_chunk(pages, context)?;
-            }
         }
     }
 
@@ -49,7 +50,7 @@ impl Group {
         for block in start..start + CHUNK_BLOCKS {
             self.new_page(pages, context, block);
         }
-        self.chunks.insert(start, Chunk::default());
+        self.chunks.insert(start, Chunk { roomy: true, ..Chunk::default() });
         self.chunk_log.insert(start);
         self.roomy.push(start);
         Ok(())
@@ -76,6 +77,11 @@ impl Group {
         let start = place.block - place.block % CHUNK_BLOCKS;
         let slot = (place.block % CHUNK_BLOCKS) * 8 + u32::try_from(inode % INODES_PER_BLOCK).ok()?;
         self.chunks.contains_key(&start).then_some((start, slot))
+    }
+
+    /// Inodes in use in the chunk at `start`.
+    pub fn inodes_in(&self, start: u32) -> u64 {
+        self.chunks.get(&start).map_or(0, |chunk| chunk.used.count_ones().into())
     }
 
     /// Whether an inode of this group is in use.

@@ -3,6 +3,7 @@
 use super::{Clusters, Context, Group, SpaceError, block_u32};
 use crate::pages::Pages;
 use paxfs_format::geometry::HUGE_BLOCKS;
+use paxfs_format::group::GroupTree;
 use paxfs_format::rmap::{ExtentFlags, Owner, Rmap};
 
 impl Group {
@@ -15,8 +16,11 @@ impl Group {
     /// Blocks up to `wanted` that an operation that adds to the volume can have for metadata, besides what the trees need
     /// to follow what was done already.
     pub fn metadata_room(&self, wanted: u64) -> u64 {
-        let logged = self.rmap_log.len() + self.free_log.len() + self.chunk_log.len();
-        let kept = u64::from(self.ready() / 2) + logged as u64 / 16;
+        let logged = (self.rmap_log.len() + self.free_log.len() + self.chunk_log.len()) as u64;
+        // At worst each new record splits a full leaf; but no more leaves than there are, and than new records fill.
+        let trees = [GroupTree::Rmap, GroupTree::Free, GroupTree::Inodes];
+        let nodes: u64 = trees.into_iter().map(|tree| u64::from(self.header.root(tree).nodes.get())).sum();
+        let kept = u64::from(self.ready() / 2) + logged.min(nodes + logged / 32);
         let have = u64::from(self.clusters.usable_blocks());
         let missing = (wanted + kept).saturating_sub(have);
         if missing == 0 {

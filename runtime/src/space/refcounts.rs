@@ -110,8 +110,10 @@ impl Group {
         change: impl Fn(u32, u32) -> u32,
     ) -> Result<Vec<(u32, u32)>, SpaceError> {
         let mut freed = Vec::new();
-        // Few runs are changed one by one; many in one splice over all that they span.
-        let step = if runs.len() > 64 { runs.len() } else { 1 };
+        // Few runs are changed one by one; many in one splice over all that they span, if there is room for it.
+        let root = *self.header.root(GroupTree::Refcount);
+        let many = runs.len() > 64 && self.has_room_beside(root.nodes.get().into(), runs.len(), context);
+        let step = if many { runs.len() } else { 1 };
         for part in runs.chunks(step.max(1)) {
             let (Some(first), Some(last)) = (part.first(), part.last()) else { continue };
             // One block to each side, so that neighbours with the same count are joined.

@@ -144,8 +144,12 @@ impl Group {
         context: &Context,
         mut log: &[(Key, Option<R>)],
     ) -> Result<(), SpaceError> {
+        // Many at once may need all nodes anew while the old ones are still there.
+        let nodes = u64::from(self.header.root(which).nodes.get()).min(log.len() as u64);
+        let room = log.len() < 512 || self.has_room_beside(nodes, log.len(), context);
+        let most = if room { usize::MAX } else { 1 };
         while let Some((&(first, _), _)) = log.split_first() {
-            let (last, records) = self.merge(which, pages, context, &mut log)?;
+            let (last, records) = self.merge(which, pages, context, &mut log, most)?;
             let root = *self.header.root(which);
             let owner = self.number.into();
             let mut nodes = GroupNodes::new(self, pages, context, which);
@@ -156,14 +160,21 @@ impl Group {
         Ok(())
     }
 
-    /// Takes from the start of `log` what goes into a tree as one splice, because few records lie between. Returns the
-    /// last of its keys, and what is to be in the tree from the first to that.
+    /// Whether so many nodes of a tree can be made anew, with so many more records, while the old ones are still there.
+    pub(super) fn has_room_beside(&mut self, nodes: u64, records: usize, context: &Context) -> bool {
+        let blocks = nodes + records as u64 / 32;
+        u32::try_from(blocks).is_ok_and(|blocks| self.reserve_metadata(blocks, context).is_ok())
+    }
+
+    /// Takes from the start of `log` at most so many words that go into a tree as one splice, because few records lie
+    /// between. Returns the last of its keys, and what is to be in the tree from the first to that.
     fn merge<R: Record>(
         &self,
         which: GroupTree,
         pages: &Pages,
         context: &Context,
         log: &mut &[(Key, Option<R>)],
+        most: usize,
     ) -> Result<(Key, Vec<R>), SpaceError> {
         /// Records between two words that make it worth another splice.
         const BETWEEN: usize = 8;
@@ -173,9 +184,12 @@ impl Group {
         let (mut last, mut said) = (*first, records.len());
         *log = rest;
         let tree: Tree<R> = self.tree(which, context);
-        let mut there = if rest.is_empty() { None } else { Some(tree.range(pages, *first)) };
+        if rest.is_empty() || most == 1 {
+            return Ok((last, records));
+        }
+        let mut there = tree.range(pages, *first);
         while !log.is_empty() {
-            let found = there.as_mut().and_then(Iterator::next).transpose();
+            let found = there.next().transpose();
             let broken = |block| SpaceError::Broken { group: self.number, tree: which.name(), block };
             let found = found.map_err(|error| broken(error.block))?.map(|at| at.record);
             let key = found.as_ref().map(Record::key);
