@@ -169,6 +169,20 @@ impl Core {
         Err(Error::NoSpace)
     }
 
+    /// Makes sure that a group's trees can get so many blocks, from other groups when its own clusters are full; as far as
+    /// there are any.
+    pub fn stock(&self, number: u32, needed: u64, context: &Context) -> Result<()> {
+        let missing = self.group(number)?.missing(needed, context);
+        for _ in 0..missing {
+            match self.allocate_page(number, context) {
+                Ok(block) => self.group(number)?.stock().push(block),
+                Err(Error::NoSpace) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Gives back a block of a cluster.
     pub fn free_page(&self, block: u64) -> Result<()> {
         let place = self.volume.geometry.locate(block);
@@ -304,14 +318,13 @@ impl Core {
     }
 
     fn commit_alone(&self, body: &mut Body) -> Result<()> {
-        body.clear();
         let sequence = {
             let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
             let sequence = self.running.load(Ordering::Relaxed);
             // SAFETY: the gate is held alone, so no operation runs. All that is clean is in its home by now.
             #[allow(unsafe_code)]
             unsafe {
-                self.pages().trim(PAGES_KEPT, sequence);
+                self.pages().trim(PAGES_KEPT);
             }
             self.inodes.trim(INODES_KEPT, sequence);
             self.seal(sequence, body)?;
@@ -362,10 +375,13 @@ impl Core {
         if self.slot_bytes() < body.bytes().len() as u64 {
             // Nodes of trees need not be logged where they are.
             self.shadow(&inodes, &context)?;
-            body.clear();
             self.log(sequence, body);
         }
-        self.pages().clean();
+        // SAFETY: the gate is held alone, so nobody else touches any page.
+        #[allow(unsafe_code)]
+        unsafe {
+            self.pages().clean();
+        }
         for group in &self.groups {
             lock(group).seal();
         }
@@ -377,11 +393,17 @@ impl Core {
         loop {
             let mut foreign = Vec::new();
             for group in &self.groups {
-                let mut group = lock(group);
-                if core::mem::take(&mut group.changed) {
+                let (number, changed, needed) = {
+                    let mut group = lock(group);
+                    (group.number, core::mem::take(&mut group.changed), group.needed_to_follow())
+                };
+                if changed {
+                    self.stock(number, needed, context)?;
+                    let mut group = lock(group);
                     group.settle(self.pages(), context)?;
                     group.changed = false;
                     foreign.append(&mut group.take_foreign());
+                    foreign.append(group.stock());
                     let block = self.volume.geometry.group_header(group.number);
                     // SAFETY: the gate is held alone, so nobody else touches any page.
                     #[allow(unsafe_code)]
@@ -396,10 +418,10 @@ impl Core {
         }
     }
 
-    /// Seals the changed pages: stores those that are fresh, and adds to `body` what differs from the medium of the others.
+    /// Seals the changed pages: stores those that are fresh; `body` becomes what differs from the medium of the others.
     fn log(&self, sequence: u64, body: &mut Body) {
+        body.clear();
         let medium = self.medium();
-        let mut old = [0; 4096];
         // SAFETY: the gate is held alone, so nobody else touches any page.
         #[allow(unsafe_code)]
         unsafe {
@@ -409,8 +431,7 @@ impl Core {
                 if changed.fresh {
                     medium.store_nt(offset, page.as_slice());
                 } else {
-                    medium.load(offset, &mut old);
-                    body.push_changes(changed.block, &old, page);
+                    body.push_lines(changed.block, medium.changed_lines(offset, page), page);
                 }
             });
         }

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::fork::{InodeNodes, edit_tree, fork_mut, set_inline};
 use paxfs_format::entry::{
     AttributeEntry, AttributeKind, BODY_SIZE, BodyBlock, DirectoryEntry, Entry, EntryType, Head, entries,
-    push_entry,
+    entry_size, push_entry,
 };
 use paxfs_format::group::TreeRoot;
 use paxfs_format::hash::DISAMBIGUATOR;
@@ -98,8 +98,7 @@ impl<'o> Entries<'o> {
         value: &[u8],
     ) -> Result<()> {
         let cookie = self.free_cookie::<H>(inode, lowest)?;
-        let entry = Owned { head: head.with_cookie(cookie), name: name.to_vec(), value: value.to_vec() };
-        self.put(inode, &entry)
+        self.put(inode, &head.with_cookie(cookie), name, value)
     }
 
     /// Puts another entry in the place of the one that `is` tells apart, under its cookie. Nothing changes when it fails.
@@ -115,9 +114,7 @@ impl<'o> Entries<'o> {
         let Some((block, offset, old)) = self.find(inode, lowest, is)? else { return Ok(()) };
         let before = *inode;
         self.take_out(inode, block, offset, &old)?;
-        let entry =
-            Owned { head: head.with_cookie(old.cookie()), name: name.to_vec(), value: value.to_vec() };
-        let done = self.put(inode, &entry);
+        let done = self.put(inode, &head.with_cookie(old.cookie()), name, value);
         if done.is_err() {
             *inode = before;
             if let Some(block) = block {
@@ -128,9 +125,9 @@ impl<'o> Entries<'o> {
     }
 
     /// Puts an entry where it belongs. Nothing changes when it fails.
-    fn put<H: Change>(&self, inode: &mut Inode, entry: &Owned<H>) -> Result<()> {
-        let mut bytes = Vec::new();
-        entry.push(&mut bytes);
+    fn put<H: Change>(&self, inode: &mut Inode, head: &H, name: &[u8], value: &[u8]) -> Result<()> {
+        let mut bytes = Vec::with_capacity(entry_size(size_of::<H>(), name.len(), value.len()));
+        push_entry(&mut bytes, head, name, value);
         match inode.fork(H::WHICH).format {
             ForkFormat::EMPTY | ForkFormat::INLINE => {
                 let mut all = inode.inline(H::WHICH).unwrap_or_default().to_vec();
@@ -146,15 +143,15 @@ impl<'o> Entries<'o> {
                     self.set_block::<H>(inode, block);
                 }
             }
-            _ => self.insert_in_block(inode, entry, &bytes)?,
+            _ => self.insert_in_block::<H>(inode, head.cookie(), &bytes)?,
         }
         let fork = fork_mut(inode, H::WHICH);
         fork.count = (fork.count.get() + 1).into();
         Ok(())
     }
 
-    fn insert_in_block<H: Change>(&self, inode: &mut Inode, entry: &Owned<H>, bytes: &[u8]) -> Result<()> {
-        let cookie = entry.head.cookie();
+    /// Puts the bytes of an entry with that cookie into the block where it belongs.
+    fn insert_in_block<H: Change>(&self, inode: &mut Inode, cookie: u64, bytes: &[u8]) -> Result<()> {
         let place = self.responsible::<H>(inode, cookie)?;
         let body = self.body_mut(inode, H::WHICH, place.block)?;
         let used = used(body);
@@ -174,11 +171,11 @@ impl<'o> Entries<'o> {
         }
         let old = body.body.0.get(..used).unwrap_or_default();
         let mut all: Vec<Owned<H>> = entries::<H>(old)
+            .chain(entries::<H>(bytes))
             .filter_map(core::result::Result::ok)
             .filter(|old| old.head.is_live())
             .map(|old| Owned::of(&old))
             .collect();
-        all.push(Owned { head: entry.head, name: entry.name.clone(), value: entry.value.clone() });
         let mut packed = Vec::new();
         all.iter().for_each(|entry| entry.push(&mut packed));
         if packed.len() <= BODY_SIZE {
@@ -328,11 +325,7 @@ impl<'o> Entries<'o> {
         match block {
             None => {
                 let mut all = inode.inline(H::WHICH).unwrap_or_default().to_vec();
-                let size = paxfs_format::entry::entry_size(
-                    size_of::<H>(),
-                    head.name_length(),
-                    head.stored_value().unwrap_or(0),
-                );
+                let size = entry_size(size_of::<H>(), head.name_length(), head.stored_value().unwrap_or(0));
                 all.drain(offset..(offset + size).min(all.len()));
                 set_inline(inode, H::WHICH, &all);
                 self.shrink::<H>(inode, size);

@@ -69,6 +69,16 @@ impl Point {
     ];
 }
 
+/// The cache lines in which two blocks differ.
+fn differing(old: &[u8; 4096], new: &[u8; 4096]) -> u64 {
+    let (old, new) = (old.as_chunks::<64>().0, new.as_chunks::<64>().0);
+    let differs = |(old, new): (&[u8; 64], &[u8; 64])| {
+        // Not `!=`: without an early exit this is vector code.
+        old.iter().zip(new).fold(0, |all, (old, new)| all | (old ^ new)) != 0
+    };
+    old.iter().zip(new).map(differs).rev().fold(0, |lines, changed| lines << 1 | u64::from(changed))
+}
+
 /// Proof that everything flushed before is on the medium.
 #[derive(Debug)]
 #[must_use = "the order of stores rests on this proof"]
@@ -86,6 +96,13 @@ pub trait Medium: Send + Sync {
 
     /// Reads `to.len()` bytes. Past the end they are zeros.
     fn load(&self, offset: u64, to: &mut [u8]);
+
+    /// The cache lines of an aligned block in which it differs from `new`: bit i for line i.
+    fn changed_lines(&self, offset: u64, new: &[u8; 4096]) -> u64 {
+        let mut old = [0; 4096];
+        self.load(offset, &mut old);
+        differing(&old, new)
+    }
 
     /// Stores bytes by way of the caches. An aligned word is stored whole. Past the end nothing is stored.
     fn store(&self, offset: u64, bytes: &[u8]);

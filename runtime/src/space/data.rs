@@ -107,9 +107,13 @@ impl Group {
     pub(super) fn own(&mut self, start: u32, length: u32) {
         let before = self.free.run_with(start);
         self.free.remove(start, length);
-        self.free_log.extend(before.map(|(start, _)| start));
-        self.free_log.extend([start, start + length]);
+        self.log_free(before.map(|(start, _)| start), start + length);
         self.changed = true;
+    }
+
+    /// Says that the records of free space that start at these blocks may have come, gone or changed.
+    fn log_free(&mut self, first: Option<u32>, end: u32) {
+        first.into_iter().chain([end]).for_each(|start| self.free_log.say(start, ()));
     }
 
     /// Takes a run that is usable.
@@ -132,8 +136,9 @@ impl Group {
 
     fn disown(&mut self, start: u32, length: u32) {
         self.free.insert(start, length);
-        self.free_log.extend(self.free.run_with(start).map(|(start, _)| start));
-        self.free_log.extend([start, start + length]);
+        let now = self.free.run_with(start).map(|(start, _)| start);
+        self.free_log.say(start, ());
+        self.log_free(now, start + length);
         self.changed = true;
     }
 

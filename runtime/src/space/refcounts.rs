@@ -112,7 +112,7 @@ impl Group {
         let mut freed = Vec::new();
         // Few runs are changed one by one; many in one splice over all that they span, if there is room for it.
         let root = *self.header.root(GroupTree::Refcount);
-        let many = runs.len() > 64 && self.has_room_beside(&root, runs.len(), context);
+        let many = runs.len() > 64 && self.has_room_beside(root.nodes.get().into(), runs.len(), context);
         let step = if many { runs.len() } else { 1 };
         for part in runs.chunks(step.max(1)) {
             let (Some(first), Some(last)) = (part.first(), part.last()) else { continue };
