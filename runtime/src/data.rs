@@ -271,8 +271,12 @@ impl Writer<'_> {
         let place = self.core.volume.geometry.locate(extent.start.get());
         let place = place.ok_or_else(|| Error::damaged(format_args!("inode {}", self.number), "extent"))?;
         let group = self.core.group(place.group)?;
-        let counts =
-            group.counts(self.core.pages(), &self.joined.context, place.block, extent.length.get())?;
+        let counts = group.counts_on_medium(
+            self.core.pages(),
+            &self.joined.context,
+            place.block,
+            extent.length.get(),
+        )?;
         for counted in counts {
             let start = extent.offset.get() + u64::from(counted.start - place.block);
             let blocks = start..start + u64::from(counted.length);
