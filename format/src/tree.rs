@@ -33,7 +33,7 @@ mod walk;
 
 pub use bulk::{BulkLoader, NodeSink, nodes_needed};
 pub use cursor::{Around, At, Cursor, Overlapping};
-pub use fault::{Defect, NodeFault, TreeError, TreeFault};
+pub use fault::{Defect, Missing, NodeFault, TreeError, TreeFault};
 pub use place::{NodePlace, Place, RecordPlace};
 pub use walk::{Visitor, Walked};
 

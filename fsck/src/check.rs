@@ -8,7 +8,8 @@
 //!
 //! Passes 2 and 3 share one queue of jobs: the sweep over a large reverse map would keep a single thread busy alone.
 
-use crate::context::{Check, Doubts, Env, Group, PASSES, Proofs, locked};
+use crate::context::{Check, Env, Group, PASSES, Proofs, locked};
+use crate::doubts::Doubts;
 use crate::error::Error;
 use crate::finding::{AffectedFile, Finding};
 use crate::groups::{self, Dispute};
@@ -149,16 +150,17 @@ fn new_check<'c>(volume: &'c Volume<Image<'c>>, groups: Vec<Group>) -> Check<'c>
     Check {
         volume,
         key: Key::random(),
-        groups,
         doubts: Doubts::default(),
         newest: u64::MAX,
         counts: Default::default(),
         blocks: Default::default(),
         late: Default::default(),
+        detours: groups::detours(volume, &groups).into(),
         large: Default::default(),
         links: Default::default(),
         clashes: Default::default(),
         proofs: Default::default(),
+        groups,
     }
 }
 
@@ -310,7 +312,11 @@ impl<'c> Run<'_, 'c> {
     }
 
     fn deliver(&mut self, findings: Vec<Finding>) {
-        for finding in findings {
+        let detours = locked(&self.check.detours).clone();
+        for mut finding in findings {
+            if let Some(root) = detours.iter().find_map(|detour| detour.path(&finding.at)) {
+                finding.at = root.to_owned();
+            }
             if !self.disputes.is_empty()
                 && (finding.at.starts_with("group[") || finding.at.contains("].root"))
             {
@@ -405,7 +411,10 @@ impl<'c> Run<'_, 'c> {
             return Ok(());
         }
         let proofs = *locked(&check.proofs);
-        let proven = check.rmap() && proofs.extents == proofs.rmap;
+        let proven = match check.rmap() {
+            true => proofs.extents == proofs.rmap,
+            false => check.knows_all_extents(),
+        };
         let mut jobs = Vec::new();
         for group in &check.groups {
             let blocks = check.volume.geometry.group_len(group.number);
@@ -420,7 +429,8 @@ impl<'c> Run<'_, 'c> {
                     && let Some(group) = check.group(*number)
                 {
                     let space = *locked(&group.space);
-                    let known = proven && !space.doubtful && !space.rmap_faulty && group.header.is_some();
+                    let faulty = space.rmap_doubtful || space.rmap_faulty;
+                    let known = proven && !faulty && group.header.is_some();
                     crate::sums::check(env, group, window.clone(), known);
                 }
                 4
@@ -439,14 +449,12 @@ impl<'c> Run<'_, 'c> {
             crate::claims::sum_claims(check);
         }
         let mut unchecked = Vec::new();
-        let mut roles = HashSet::new();
+        let mut clusters = HashSet::new();
         self.alone(4, |env| {
             env.findings = naming::space(check, &pool, &mut unchecked);
             for finding in &env.findings {
-                if let Problem::RmapRole { .. } | Problem::ClusterWrong { .. } = finding.problem
-                    && let Some(group) = group_in(&finding.at)
-                {
-                    roles.insert(group);
+                if let Problem::ClusterWrong { .. } = finding.problem {
+                    clusters.insert(finding.at.clone());
                 }
             }
             if !check.rmap() {
@@ -456,7 +464,7 @@ impl<'c> Run<'_, 'c> {
         self.summary.unchecked.append(&mut unchecked);
         self.alone(4, |env| {
             for group in &check.groups {
-                groups::check_clusters(env, group, roles.contains(&group.number));
+                groups::check_clusters(env, group, &clusters);
                 groups::check_inode_counts(env, group);
             }
         });
@@ -477,7 +485,7 @@ impl<'c> Run<'_, 'c> {
                 "parts of extent maps that cannot be read: whether the reverse map fits them",
             ),
             (
-                locked(&doubts.rmap).len(),
+                self.check.groups.iter().map(|group| locked(&group.missing.rmap).len()).sum(),
                 "parts of reverse maps that cannot be read: whether the extents fit them",
             ),
             (
@@ -503,11 +511,6 @@ impl<'c> Run<'_, 'c> {
                 .push("more than can be listed: some findings may follow from others".to_owned());
         }
     }
-}
-
-/// The group that a path begins with.
-fn group_in(at: &str) -> Option<u32> {
-    at.split_once('[')?.1.split_once(']')?.0.parse().ok()
 }
 
 /// Completes a finding with paths, counts it, and hands it on.

@@ -3,7 +3,7 @@
 use crate::context::Env;
 use crate::inodes::Subject;
 use crate::problem::Problem;
-use crate::values::value;
+use crate::values::{Place, value};
 use paxfs_format::declare::OnDisk;
 use paxfs_format::group::TreeRoot;
 use paxfs_format::inode::{FileType, Fork, ForkFormat, Inode, InodeFlags, MAX_SYMLINK, PAYLOAD_SIZE, Which};
@@ -214,7 +214,7 @@ pub(crate) fn symlink(env: &mut Env<'_>, subject: &Subject<'_>) {
             inline.to_vec()
         }
         ForkFormat::VALUES if size <= MAX_SYMLINK => {
-            match value(env, subject, inline, size, |ordinal| format!("inode[{number}].value[{ordinal}]")) {
+            match value(env, subject, inline, size, &Place::Target) {
                 Ok(target) => target,
                 Err(None) => return,
                 Err(Some(fault)) => {

@@ -12,6 +12,7 @@
 //! The check neither prints nor ends the process, changes nothing on the device, and reports everything it finds through
 //! one callback, in the same order every time.
 
+mod alarms;
 mod bitmap;
 mod body;
 mod check;
@@ -20,6 +21,7 @@ pub mod cli;
 mod context;
 mod differences;
 mod directories;
+mod doubts;
 mod entries;
 mod error;
 pub mod exit;
@@ -41,6 +43,7 @@ mod progress;
 mod replay;
 pub mod report;
 pub mod run;
+mod runs;
 pub mod severity;
 mod space;
 mod space_naming;

@@ -343,6 +343,9 @@ problems! {
     /// An attribute entry is of no known kind.
     AttributeKind "PX-ATTRIBUTE-KIND" Loss { inode: u64, kind: u64 }
         "inode {inode} has an attribute of unknown kind {kind}";
+    /// An attribute's value is not as long as its entry says. Its blocks, each of which is sound, say how long it is.
+    AttributeValue "PX-ATTRIBUTE-VALUE" Damage { inode: u64, name: String, found: u64, expected: u64 }
+        "the value of attribute \"{name}\" of inode {inode} has {found} bytes by its entry, {expected} by its blocks";
     /// A parent pointer's value is not the number of an inode.
     ParentValue "PX-PARENT-VALUE" Damage { inode: u64, name: String }
         "the parent pointer \"{name}\" of inode {inode} has no inode number as its value";

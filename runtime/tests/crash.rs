@@ -19,7 +19,7 @@
 
 mod common;
 
-use common::{check_bytes, volume};
+use common::{check_bytes, volume_of};
 use fastrand::Rng;
 use paxfs_runtime::attributes::SetAttribute;
 use paxfs_runtime::engine::{Engine, Options};
@@ -188,7 +188,7 @@ fn run(engine: &Engine, op: Op, step: u64) -> Result<(), Error> {
         Op::Clone => open(b"a")?.clone_range(BLOCK, &open(b"b")?, 0, 2 * BLOCK),
         Op::Dedupe => open(b"c")?.dedupe_range(0, &open(b"b")?, 0, BLOCK).map(drop),
         Op::Symlink => engine.symlink(root, &fresh("symlink"), &[b'x'; 4000], &new).map(drop),
-        Op::SetAttribute => set(b"c", b"user.b", &vec![fill; 10]),
+        Op::SetAttribute => set(b"c", b"user.b", &[fill; 10]),
         Op::GrowAttribute => set(b"a", b"user.a", &vec![fill; 9000]),
         Op::ShrinkAttribute => set(b"b", b"user.a", &vec![fill; 900]),
         Op::RemoveAttribute => engine.remove_attribute(engine.lookup(root, b"b")?, b"user.a"),
@@ -482,8 +482,8 @@ fn again(
     Ok(())
 }
 
-fn prepared() -> Vec<u8> {
-    let recorder = Arc::new(Recorder::forgetful(volume(VOLUME), Granularity::CacheLine));
+fn prepared(groups: u64) -> Vec<u8> {
+    let recorder = Arc::new(Recorder::forgetful(volume_of(VOLUME, Some(groups)), Granularity::CacheLine));
     let medium: Arc<dyn Medium> = recorder.clone();
     let engine = Engine::on_medium(medium, Options { interval: Duration::ZERO }).unwrap();
     prepare(&engine);
@@ -506,7 +506,7 @@ fn report(what: &str, totals: &Totals) {
 }
 
 fn sequences(granularity: Granularity, most: usize) -> Totals {
-    let start = prepared();
+    let start = prepared(2);
     let mut totals = Totals::default();
     let mut number = 0;
     for one in ALPHABET {
@@ -539,8 +539,11 @@ fn every_crash_state_on_pages_is_recovered() {
 /// Each point where the engine makes stores last or orders them is taken out in turn: somebody must notice.
 #[test]
 fn every_ordering_point_is_needed() {
-    let start = prepared();
-    let runs: [&[Op]; 4] = [
+    // Of one group there is no copy of the superblock.
+    let starts = [prepared(2), prepared(1)];
+    let runs: [&[Op]; 5] = [
+        // Committed by another thread than wrote.
+        &[Op::WriteNew],
         &[Op::WriteNew, Op::Sync, Op::OverwriteShared, Op::Create, Op::Sync],
         &[Op::Unlink, Op::Sync, Op::WriteNew, Op::Sync],
         &[Op::Append, Op::Clone, Op::Sync],
@@ -548,11 +551,11 @@ fn every_ordering_point_is_needed() {
     ];
     for point in Point::ALL {
         let killed = [Granularity::CacheLine, Granularity::Page].iter().any(|granularity| {
-            runs.iter().any(|ops| {
-                let run = record(&start, ops, *granularity, Some(point));
+            starts.iter().flat_map(|start| runs.iter().map(move |ops| (start, ops))).any(|(start, ops)| {
+                let run = record(start, ops, *granularity, Some(point));
                 let mut totals = Totals::default();
                 try_run(&run, *granularity, 12, &mut totals).is_err()
-                    || recovery_without(&start, ops, *granularity, point)
+                    || recovery_without(start, ops, *granularity, point)
             })
         });
         println!("without {point:?}: {}", if killed { "noticed" } else { "NOT NOTICED" });
@@ -595,4 +598,18 @@ fn recovery_without(start: &[u8], ops: &[Op], granularity: Granularity, point: P
         }
     }
     false
+}
+
+/// Commits with nothing to do take no number: the next transaction would go to the slot of the one before it, and a crash
+/// while that slot is torn would replay the one before that, alone, over newer homes.
+#[test]
+fn empty_commits_take_no_slot() {
+    let start = prepared(2);
+    let ops =
+        [Op::Create, Op::Sync, Op::Append, Op::Sync, Op::Sync, Op::Unlink, Op::Sync, Op::Sync, Op::WriteNew];
+    for granularity in [Granularity::CacheLine, Granularity::Page] {
+        let mut totals = Totals::default();
+        try_run(&record(&start, &ops, granularity, None), granularity, 6, &mut totals).unwrap();
+        report("empty commits", &totals);
+    }
 }

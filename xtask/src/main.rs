@@ -3,7 +3,7 @@
 //! * What users get: [`man`], [`completions`], put together by [`dist`] for [`install`] and [`deb`].
 //! * What the tools do: [`demo`] shows it, [`accept`] and [`verify`] prove it on real files, [`peers`] measures it side by side with
 //!   other file systems' tools.
-//! * What they withstand: [`fuzz`].
+//! * What they withstand: [`fuzz`]. What the engine withstands: [`proofs`].
 //! * Underneath: [`tools`] (which tools there are), [`cargo`] (building them), [`toolbox`] (having them under the names
 //!   that users type), [`shell`] (commands shown with what they print).
 //!
@@ -20,6 +20,7 @@ mod install;
 mod man;
 mod page;
 mod peers;
+mod proofs;
 mod shell;
 mod toolbox;
 mod tools;
@@ -50,6 +51,8 @@ enum Task {
     Fuzz(fuzz::Arguments),
     /// Damage small volumes, a field or some bytes each time, and have them checked
     Damage(fuzz::DamageArguments),
+    /// Kill a process that writes to an image, again and again, and check what it leaves
+    Kill(proofs::KillArguments),
     /// One process of a campaign
     #[command(hide = true)]
     FuzzWorker(fuzz::worker::Arguments),
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Task::Peers(arguments) => peers::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Damage(arguments) => fuzz::damage(&arguments),
+        Task::Kill(arguments) => proofs::kill(&arguments),
         Task::FuzzWorker(arguments) => fuzz::worker::run(&arguments),
         Task::Man(arguments) => man::run(&arguments),
         Task::Completions(arguments) => completions::run(&arguments),

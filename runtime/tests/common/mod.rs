@@ -14,8 +14,13 @@ use std::time::Duration;
 
 /// An empty volume as bytes.
 pub fn volume(bytes: usize) -> Vec<u8> {
+    volume_of(bytes, None)
+}
+
+/// An empty volume of so many groups as bytes.
+pub fn volume_of(bytes: usize, groups: Option<u64>) -> Vec<u8> {
     let mut device = Device::memory(vec![0; bytes]);
-    let geometry = Geometry::choose(device.len(), None, false).unwrap();
+    let geometry = Geometry::choose(device.len(), groups, false).unwrap();
     let options =
         Options::new(geometry, Features::default(), Uuid([9; 16]), Timestamp::new(1_800_000_000, 0));
     let mut builder = Builder::new(&mut device, options, true).unwrap();
