@@ -90,6 +90,8 @@ impl Children {
 
 /// An entry of a node at any level: a record, or a child.
 trait Item: Copy + FromBytes + IntoBytes + Immutable + Unaligned {
+    /// Whether the last has the highest end.
+    const ENDS_ASCEND: bool;
     fn first_key(&self) -> Key;
     fn high(&self) -> u64;
 }
@@ -100,6 +102,7 @@ trait Item: Copy + FromBytes + IntoBytes + Immutable + Unaligned {
 struct Leaf<R>(R);
 
 impl<R: Record> Item for Leaf<R> {
+    const ENDS_ASCEND: bool = !R::OVERLAPS;
     fn first_key(&self) -> Key {
         self.0.key()
     }
@@ -109,6 +112,7 @@ impl<R: Record> Item for Leaf<R> {
 }
 
 impl Item for Branch {
+    const ENDS_ASCEND: bool = false;
     fn first_key(&self) -> Key {
         self.key()
     }
@@ -149,7 +153,10 @@ fn replace<T: Item>(node: &mut Node, range: core::ops::Range<usize>, new: &[T]) 
 }
 
 fn branch_of<T: Item>(items: &[T], block: u64) -> Option<Branch> {
-    let high = items.iter().map(Item::high).max()?;
+    let high = match T::ENDS_ASCEND {
+        true => items.last()?.high(),
+        false => items.iter().map(Item::high).max()?,
+    };
     Some(Branch::new(items.first()?.first_key(), high, block))
 }
 

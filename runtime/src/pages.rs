@@ -10,12 +10,14 @@
 
 use crate::medium::Medium;
 use core::cell::UnsafeCell;
+use core::ops::Range;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use paxfs_format::blocks::Blocks;
 use paxfs_format::device::MediumError;
 use paxfs_format::geometry::BLOCK_BYTES;
 use paxfs_format::header::Seed;
+use paxfs_format::journal::{JournalRecord, LINE_SIZE};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Its checksum fitted when it came from the medium, or it was made here.
@@ -27,9 +29,18 @@ const FRESH: u8 = 4;
 /// Given back since the last commit.
 const FREED: u8 = 8;
 
+#[repr(align(64))]
 struct Page {
     bytes: UnsafeCell<[u8; 4096]>,
+    /// Cache lines that may have been changed since the last commit: bit i for line i.
+    lines: AtomicU64,
     state: AtomicU8,
+}
+
+impl Page {
+    fn new(bytes: [u8; 4096], state: u8) -> Self {
+        Page { bytes: UnsafeCell::new(bytes), lines: AtomicU64::new(0), state: AtomicU8::new(state) }
+    }
 }
 
 /// 512 of something, each made when it is asked for first.
@@ -93,7 +104,8 @@ pub struct Pages {
     /// The table in which `trim` goes on.
     hand: AtomicUsize,
     dirty: Mutex<Vec<u64>>,
-    dirty_count: AtomicUsize,
+    /// Bytes of journal that they can take.
+    dirty_bytes: AtomicUsize,
 }
 
 // SAFETY: what is in a page's cell is touched by nobody but who is said above to; all else is atomic.
@@ -105,6 +117,8 @@ pub struct Changed {
     pub block: u64,
     /// Whether nothing on the medium leads to it yet.
     pub fresh: bool,
+    /// The cache lines that may have been changed: bit i for line i.
+    pub lines: u64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -116,8 +130,8 @@ impl Pages {
     pub fn new(medium: Arc<dyn Medium>, seed: Seed) -> Self {
         let tables = usize::try_from(medium.len() / BLOCK_BYTES / TABLE_BLOCKS).unwrap_or(usize::MAX);
         let tables = core::iter::repeat_with(AtomicPtr::default).take(tables.saturating_add(2)).collect();
-        let (count, hand, dirty_count) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
-        Pages { medium, seed, tables, count, hand, dirty: Mutex::new(Vec::new()), dirty_count }
+        let (count, hand, dirty_bytes) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+        Pages { medium, seed, tables, count, hand, dirty: Mutex::new(Vec::new()), dirty_bytes }
     }
 
     /// The medium below.
@@ -125,9 +139,9 @@ impl Pages {
         &*self.medium
     }
 
-    /// Pages changed since the last commit.
-    pub fn dirty_count(&self) -> usize {
-        self.dirty_count.load(Ordering::Relaxed)
+    /// Bytes of journal that the pages changed since the last commit can take.
+    pub fn dirty_bytes(&self) -> usize {
+        self.dirty_bytes.load(Ordering::Relaxed)
     }
 
     /// Where the page of a block is.
@@ -153,14 +167,19 @@ impl Pages {
             let mut bytes = [0; 4096];
             self.medium.load(block.saturating_mul(BLOCK_BYTES), &mut bytes);
             let verified = self.seed.verify(&bytes).is_ok();
-            Page { bytes: UnsafeCell::new(bytes), state: AtomicU8::new(if verified { VERIFIED } else { 0 }) }
+            Page::new(bytes, if verified { VERIFIED } else { 0 })
         })
     }
 
-    fn set_dirty(&self, block: u64, page: &Page) {
+    fn set_dirty(&self, block: u64, page: &Page, lines: u64) {
+        let new = lines & !page.lines.fetch_or(lines, Ordering::Relaxed);
+        if new != 0 {
+            let bytes = usize::try_from(new.count_ones()).unwrap_or(64) * LINE_SIZE;
+            self.dirty_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
         if page.state.fetch_or(DIRTY | VERIFIED, Ordering::Relaxed) & DIRTY == 0 {
             lock(&self.dirty).push(block);
-            self.dirty_count.fetch_add(1, Ordering::Relaxed);
+            self.dirty_bytes.fetch_add(size_of::<JournalRecord>(), Ordering::Relaxed);
         }
     }
 
@@ -171,8 +190,22 @@ impl Pages {
     /// The caller holds alone what the page belongs to, and no other borrow of the page.
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn page_mut(&self, block: u64) -> &mut [u8; 4096] {
+        // SAFETY: the caller's promise.
+        unsafe { self.page_mut_in(block, 0..4096) }
+    }
+
+    /// A page of which the bytes in `range` are to change, and the header's generation and checksum with them. Bytes
+    /// elsewhere must stay: no commit would look at them.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Pages::page_mut`].
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn page_mut_in(&self, block: u64, range: Range<usize>) -> &mut [u8; 4096] {
         let page = self.page(block);
-        self.set_dirty(block, page);
+        let (first, end) = (range.start / LINE_SIZE, range.end.div_ceil(LINE_SIZE).min(64));
+        let below = |line: usize| if line >= 64 { u64::MAX } else { (1 << line) - 1 };
+        self.set_dirty(block, page, below(end) & !below(first) | 1);
         // SAFETY: the caller's promise.
         unsafe { &mut *page.bytes.get() }
     }
@@ -184,10 +217,9 @@ impl Pages {
     /// As for [`Pages::page_mut`].
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn fresh(&self, block: u64) -> &mut [u8; 4096] {
-        let page =
-            self.page_or(block, || Page { bytes: UnsafeCell::new([0; 4096]), state: AtomicU8::new(0) });
+        let page = self.page_or(block, || Page::new([0; 4096], 0));
         page.state.fetch_and(!FREED, Ordering::Relaxed);
-        self.set_dirty(block, page);
+        self.set_dirty(block, page, u64::MAX);
         page.state.fetch_or(FRESH, Ordering::Relaxed);
         // SAFETY: the caller's promise.
         let bytes = unsafe { &mut *page.bytes.get() };
@@ -225,8 +257,9 @@ impl Pages {
             let page = self.page(block);
             let state = page.state.load(Ordering::Relaxed);
             if state & FREED == 0 {
+                let lines = page.lines.load(Ordering::Relaxed);
                 // SAFETY: the caller's promise.
-                see(&Changed { block, fresh: state & FRESH != 0 }, unsafe { &mut *page.bytes.get() });
+                see(&Changed { block, fresh: state & FRESH != 0, lines }, unsafe { &mut *page.bytes.get() });
             }
         }
     }
@@ -244,9 +277,11 @@ impl Pages {
     /// No operation runs: nobody has a borrow of a page.
     pub unsafe fn clean(&self) {
         let mut blocks = lock(&self.dirty);
-        self.dirty_count.store(0, Ordering::Relaxed);
+        self.dirty_bytes.store(0, Ordering::Relaxed);
         for block in blocks.drain(..) {
-            if self.page(block).state.fetch_and(VERIFIED, Ordering::Relaxed) & FREED != 0 {
+            let page = self.page(block);
+            page.lines.store(0, Ordering::Relaxed);
+            if page.state.fetch_and(VERIFIED, Ordering::Relaxed) & FREED != 0 {
                 // SAFETY: the caller's promise.
                 unsafe { self.drop_page(self.place(block)) };
             }
@@ -307,7 +342,7 @@ impl Drop for Pages {
 
 impl core::fmt::Debug for Pages {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Pages").field("dirty", &self.dirty_count()).finish_non_exhaustive()
+        f.debug_struct("Pages").field("dirty_bytes", &self.dirty_bytes()).finish_non_exhaustive()
     }
 }
 

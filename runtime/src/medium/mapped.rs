@@ -78,13 +78,13 @@ impl Medium for Mapped {
         past.fill(0);
     }
 
-    fn changed_lines(&self, offset: u64, new: &[u8; 4096]) -> u64 {
+    fn changed_lines(&self, offset: u64, lines: u64, new: &[u8; 4096]) -> u64 {
         let (from, length) = self.part(offset, new.len());
         if length < new.len() {
-            return u64::MAX;
+            return lines;
         }
         // SAFETY: 4096 bytes exist at `from`, and nobody stores to them meanwhile: that is the contract of `Medium`.
-        super::differing(unsafe { &*from.cast::<[u8; 4096]>() }, new)
+        super::differing(unsafe { &*from.cast::<[u8; 4096]>() }, lines, new)
     }
 
     fn store(&self, offset: u64, bytes: &[u8]) {

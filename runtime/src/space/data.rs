@@ -78,16 +78,28 @@ impl Group {
     }
 
     fn find(&mut self, want: u32, goal: Option<u32>, fit: Fit) -> Option<(u32, u32)> {
+        let huge = block_u32(HUGE_BLOCKS);
         if let Some(goal) = goal
             && let Some(length) = self.usable.free_at(goal)
+            // The end of a file need not be where it would break a 2 MiB run.
+            && !(want < huge && length >= huge && goal.is_multiple_of(huge))
         {
             return Some((goal, length.min(want)));
         }
         if let Fit::Congruent(offset) = fit {
             let residue = block_u32(offset % HUGE_BLOCKS);
-            if let Some(start) = self.usable.find_aligned(want, residue) {
-                return Some((start, want));
+            // Up to the end of its last whole 2 MiB; what is behind goes with the small.
+            let whole = (residue + want) / huge * huge;
+            let most = if whole > residue { whole - residue } else { want };
+            if let Some(start) = self.usable.find_aligned(most, residue) {
+                return Some((start, most));
             }
+        }
+        // What breaks no 2 MiB run goes before what does.
+        if let Some((start, length)) = self.usable.best_fit(want)
+            && (want..huge).contains(&length)
+        {
+            return Some((start, want));
         }
         // Behind the last small run, so that small files fill one 2 MiB run after the other.
         if let Some(length) = self.usable.free_at(self.packed)
