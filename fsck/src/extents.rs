@@ -220,6 +220,12 @@ fn inline_faults<O: Observer>(
     for index in sound.iter().filter(|index| !line.contains(index)) {
         faults.push((*index, Problem::KeyOrder { fault: format!("key {} is out of order", offset(*index)) }));
         doubtful.get_mut(*index).into_iter().for_each(|doubtful| *doubtful = true);
+        // Of two that contradict each other, nobody knows which is wrong.
+        let contradicts = |other: &&usize| (*other < index) != (offset(**other) < offset(*index));
+        let mut others = line.iter().filter(contradicts);
+        if let (Some(other), None) = (others.next(), others.next()) {
+            doubtful.get_mut(*other).into_iter().for_each(|doubtful| *doubtful = true);
+        }
     }
     for (one, next) in line.iter().zip(line.iter().skip(1)) {
         let (Some(before), Some(after)) = (extents.get(*one), extents.get(*next)) else { continue };
@@ -313,5 +319,8 @@ fn settle(env: &mut Env<'_>, subject: &Subject<'_>, tally: &Tally) {
     if inode.blocks.get() != tally.blocks && !vague {
         // Told later, unless it is because of an extent that is wrong, which is told then.
         env.note(&env.check.blocks, (number, inode.blocks.get(), tally.blocks));
+        if inode.blocks.get() > tally.blocks {
+            env.check.doubts.claims.store(true, Ordering::Relaxed);
+        }
     }
 }
