@@ -18,6 +18,7 @@ use paxfs_format::inode::{ForkFormat, Inode, Which};
 use paxfs_format::record::Record;
 use paxfs_format::rmap::{Owner, Rmap};
 use paxfs_format::tree::Missing;
+use paxfs_format::words::counted;
 use std::sync::atomic::Ordering;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -81,9 +82,10 @@ impl ExtentItem {
 impl fmt::Display for ExtentItem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ExtentItem { inode, offset, start, length, flags } = self;
+        let blocks = counted(*length, "block");
         match self.role() {
-            Some(role) => write!(f, "{role}: {length} blocks from block {start} on")?,
-            None => write!(f, "inode {inode} at file block {offset}: {length} blocks from block {start} on")?,
+            Some(role) => write!(f, "{role}: {blocks} from block {start} on")?,
+            None => write!(f, "inode {inode} at file block {offset}: {blocks} from block {start} on")?,
         }
         match flags {
             0 => Ok(()),
