@@ -385,9 +385,10 @@ fn right_name<'c, K: Kind>(hash: &NameHash, rest: &'c [u8], entry: &Entry<'_, K:
 /// Whether bytes are entries from end to end, none of them wrong by itself.
 pub(crate) fn is_sound<K: Kind>(inode: u64, hash: &NameHash, bytes: &[u8]) -> bool {
     entries::<K::Head>(bytes).all(|entry| {
-        entry.is_ok_and(
-            |entry| if K::is_live(&entry) { K::fault(inode, hash, &entry).is_none() } else { true },
-        )
+        entry.is_ok_and(|entry| match K::is_live(&entry) {
+            true => K::fault(inode, hash, &entry).is_none(),
+            false => never_was(inode, &entry).is_none(),
+        })
     })
 }
 

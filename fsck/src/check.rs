@@ -29,7 +29,7 @@ use paxfs_format::superblock::Superblock;
 use paxfs_format::volume::{Found, Volume};
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
 
 /// How far a pass is: pass from 1, done, of how many.
@@ -126,7 +126,8 @@ fn superblock(
     let group = options.superblock_group;
     let found = crate::superblocks::open(image, group)?;
     let device = image.device();
-    let fits = |superblock: &Superblock, geometry: Geometry| misfit(device, superblock, geometry);
+    let fits =
+        |superblock: &Superblock, geometry: Geometry| crate::misfit::misfit(device, superblock, geometry);
     let mut found = crate::superblocks::elect(image, found, group.is_some(), &fits, findings);
     let (blocks, device_blocks) = (found.geometry.blocks, image.blocks());
     if blocks > device_blocks {
@@ -146,7 +147,8 @@ fn superblock(
     Ok((found, newest))
 }
 
-fn new_check<'c>(volume: &'c Volume<Image<'c>>, groups: Vec<Group>) -> Check<'c> {
+/// A check of a volume, before anything is known.
+pub(crate) fn new_check<'c>(volume: &'c Volume<Image<'c>>, groups: Vec<Group>) -> Check<'c> {
     Check {
         volume,
         key: Key::random(),
@@ -162,32 +164,6 @@ fn new_check<'c>(volume: &'c Volume<Image<'c>>, groups: Vec<Group>) -> Check<'c>
         proofs: Default::default(),
         groups,
     }
-}
-
-/// How badly a superblock fits the volume: faults of its own, of the first group headers, and of the first group's space.
-fn misfit(device: &Device, superblock: &Superblock, geometry: Geometry) -> u64 {
-    let mut faults = crate::superblocks::field_faults(superblock).len() as u64;
-    if superblock.understood().is_err() {
-        return u64::MAX;
-    }
-    let volume = Volume::new(Image::new(device), *superblock, geometry);
-    let count = |ok: bool| u64::from(!ok);
-    faults =
-        geometry.group_numbers().take(4).fold(faults, |sum, group| sum + count(volume.group(group).is_ok()));
-    let root = volume.inode(superblock.root.get());
-    faults += count(root.is_ok_and(|root| root.mode.get() >> 12 == 4));
-    let mut findings = Vec::new();
-    let (groups, _) = groups::open(&volume, u64::MAX, &mut findings);
-    let check = new_check(&volume, groups);
-    groups::check_unexpected(&check, &mut findings);
-    let mut env = Env::new(&check, true);
-    if let Some(group) = check.groups.first() {
-        groups::index(&mut env, group);
-        crate::space::check(&mut env, group, GroupTree::Rmap);
-        let proof = *locked(&group.space);
-        faults += count(proof.roles_found == proof.roles_expected || !check.rmap());
-    }
-    faults + (findings.len() + env.findings.len()) as u64
 }
 
 /// A check on its way.
@@ -223,7 +199,7 @@ impl<'c> Run<'_, 'c> {
         for (usage, clock) in self.summary.passes.iter_mut().zip(&self.clocks) {
             *usage = clock.usage(usage.anonymous_bytes);
         }
-        self.unchecked();
+        self.summary.unchecked.append(&mut check.unchecked());
         Ok(())
     }
 
@@ -473,43 +449,6 @@ impl<'c> Run<'_, 'c> {
         self.tell(4, 1, 1);
         self.measure(4);
         if pool.cancelled() { Err(Error::Cancelled) } else { Ok(()) }
-    }
-
-    /// Says once what could not be compared.
-    fn unchecked(&mut self) {
-        let doubts = &self.check.doubts;
-        let lists = [
-            (locked(&doubts.inodes).len(), "inodes that cannot be used: their names and contents"),
-            (
-                locked(&doubts.extents).len(),
-                "parts of extent maps that cannot be read: whether the reverse map fits them",
-            ),
-            (
-                self.check.groups.iter().map(|group| locked(&group.missing.rmap).len()).sum(),
-                "parts of reverse maps that cannot be read: whether the extents fit them",
-            ),
-            (
-                locked(&doubts.entries).len(),
-                "parts of directories that cannot be read: whether parent pointers fit them",
-            ),
-            (
-                locked(&doubts.pointers).len(),
-                "inodes whose parent pointers cannot all be read: their names and links",
-            ),
-        ];
-        for (count, what) in lists {
-            if count > 0 {
-                self.summary.unchecked.push(format!("{count} {what}"));
-            }
-        }
-        if doubts.blocks.load(Ordering::Relaxed) {
-            self.summary.unchecked.push("whether all blocks marked in use as metadata are in use".to_owned());
-        }
-        if doubts.overflow.load(Ordering::Relaxed) {
-            self.summary
-                .unchecked
-                .push("more than can be listed: some findings may follow from others".to_owned());
-        }
     }
 }
 

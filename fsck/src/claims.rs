@@ -90,6 +90,11 @@ pub(crate) fn owned(check: &Check<'_>, group: &Group, window: &Range<u64>) -> Ve
             (false, false) => Owned::EITHER,
         })
         .collect();
+    let start = check.volume.geometry.group_start(group.number);
+    for (blocks, ..) in locked(&check.clashes).iter() {
+        let inside = |block: u64| part(window, block.saturating_sub(start));
+        owners.get_mut(inside(blocks.start)..inside(blocks.end)).unwrap_or_default().fill(Owned::EITHER);
+    }
     let Some(header) = group.header else { return owners };
     let name = TreeName::Group(GroupTree::Free, group.number);
     let free = tree::<Free>(check, name, header.root(GroupTree::Free));

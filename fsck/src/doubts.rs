@@ -23,6 +23,7 @@ use paxfs_format::geometry::INODES_PER_BLOCK;
 use paxfs_format::header::{BlockKind, Header, MAGIC};
 use paxfs_format::record::{Key, Record};
 use paxfs_format::tree::Missing;
+use paxfs_format::words::counted;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -149,5 +150,43 @@ impl<'c> Check<'c> {
             let header = blocks.block(block).ok().and_then(|bytes| Header::of(bytes));
             header.is_some_and(|header| header.magic == MAGIC && header.kind == BlockKind::INODE)
         })
+    }
+
+    /// What could not be compared, in words.
+    pub fn unchecked(&self) -> Vec<String> {
+        let doubts = &self.doubts;
+        let mut unchecked = Vec::new();
+        let rmap = self.groups.iter().map(|group| locked(&group.missing.rmap).len()).sum();
+        let lists: [(usize, &str, &str); 5] = [
+            (locked(&doubts.inodes).len(), "inode", "that cannot be used: names and contents"),
+            (
+                locked(&doubts.extents).len(),
+                "part",
+                "of extent maps that cannot be read: whether the reverse map fits",
+            ),
+            (rmap, "part", "of reverse maps that cannot be read: whether the extents fit"),
+            (
+                locked(&doubts.entries).len(),
+                "part",
+                "of directories that cannot be read: whether parent pointers fit",
+            ),
+            (
+                locked(&doubts.pointers).len(),
+                "inode",
+                "of which not all parent pointers can be read: names and links",
+            ),
+        ];
+        for (count, thing, what) in lists {
+            if count > 0 {
+                unchecked.push(format!("{} {what}", counted(count, thing)));
+            }
+        }
+        if doubts.blocks.load(Ordering::Relaxed) {
+            unchecked.push("whether all blocks marked in use as metadata are in use".to_owned());
+        }
+        if doubts.overflow.load(Ordering::Relaxed) {
+            unchecked.push("more than can be listed: some findings may follow from others".to_owned());
+        }
+        unchecked
     }
 }

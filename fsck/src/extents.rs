@@ -18,6 +18,7 @@ use paxfs_format::inode::{ForkFormat, Inode, Which};
 use paxfs_format::record::Record;
 use paxfs_format::rmap::{Owner, Rmap};
 use paxfs_format::tree::Missing;
+use paxfs_format::words::counted;
 use std::sync::atomic::Ordering;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -81,9 +82,10 @@ impl ExtentItem {
 impl fmt::Display for ExtentItem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ExtentItem { inode, offset, start, length, flags } = self;
+        let blocks = counted(*length, "block");
         match self.role() {
-            Some(role) => write!(f, "{role}: {length} blocks from block {start} on")?,
-            None => write!(f, "inode {inode} at file block {offset}: {length} blocks from block {start} on")?,
+            Some(role) => write!(f, "{role}: {blocks} from block {start} on")?,
+            None => write!(f, "inode {inode} at file block {offset}: {blocks} from block {start} on")?,
         }
         match flags {
             0 => Ok(()),
@@ -220,6 +222,12 @@ fn inline_faults<O: Observer>(
     for index in sound.iter().filter(|index| !line.contains(index)) {
         faults.push((*index, Problem::KeyOrder { fault: format!("key {} is out of order", offset(*index)) }));
         doubtful.get_mut(*index).into_iter().for_each(|doubtful| *doubtful = true);
+        // Of two that contradict each other, nobody knows which is wrong.
+        let contradicts = |other: &&usize| (*other < index) != (offset(**other) < offset(*index));
+        let mut others = line.iter().filter(contradicts);
+        if let (Some(other), None) = (others.next(), others.next()) {
+            doubtful.get_mut(*other).into_iter().for_each(|doubtful| *doubtful = true);
+        }
     }
     for (one, next) in line.iter().zip(line.iter().skip(1)) {
         let (Some(before), Some(after)) = (extents.get(*one), extents.get(*next)) else { continue };
@@ -313,5 +321,8 @@ fn settle(env: &mut Env<'_>, subject: &Subject<'_>, tally: &Tally) {
     if inode.blocks.get() != tally.blocks && !vague {
         // Told later, unless it is because of an extent that is wrong, which is told then.
         env.note(&env.check.blocks, (number, inode.blocks.get(), tally.blocks));
+        if inode.blocks.get() > tally.blocks {
+            env.check.doubts.claims.store(true, Ordering::Relaxed);
+        }
     }
 }

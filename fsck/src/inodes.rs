@@ -126,7 +126,7 @@ impl<'c, O: Observer> Scan<'c, O> {
             let (inode, inodes) =
                 (chunk.inode(group_start, free.trailing_zeros()), u64::from(free.count_ones()));
             let never = self.env.check.volume.inode_unverified(inode).is_ok_and(is_zero);
-            let fault = if never { "their slots were never used" } else { "their slots are free" };
+            let fault = if never { "never used" } else { "freed" };
             // One alone may just as well have been wiped; several at once are the work of the chunk's record.
             let at = match (inodes, never) {
                 (1, true) => format!("inode[{inode}]"),

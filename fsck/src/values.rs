@@ -11,6 +11,7 @@ use paxfs_format::header::BlockKind;
 use paxfs_format::names::printable;
 use paxfs_format::units::BlockNo;
 use paxfs_format::volume::StructureFault;
+use paxfs_format::words::counted;
 use std::sync::atomic::Ordering;
 use zerocopy::FromBytes;
 
@@ -88,7 +89,12 @@ pub(crate) fn value(
     };
     let needed = value_blocks(length);
     if pointers.len() != needed {
-        return Err(Some(format!("{length} bytes fill {needed} blocks, it has {}", pointers.len())));
+        return Err(Some(format!(
+            "{} fill {}, it has {}",
+            counted(length, "byte"),
+            counted(needed, "block"),
+            pointers.len()
+        )));
     }
     let number = subject.number;
     let (mut value, mut broken) = (Vec::new(), false);
@@ -124,8 +130,10 @@ pub(crate) fn value(
                         place.length(number, length, before.saturating_add(bytes.len()) as u64)
                     }
                     false => {
-                        let fault =
-                            format!("it holds {} bytes, {expected} of the value belong there", bytes.len());
+                        let fault = format!(
+                            "it holds {}, {expected} of the value belong there",
+                            counted(bytes.len(), "byte")
+                        );
                         let problem = Problem::ValueDamaged { inode: number, block, fault };
                         Finding::new(format!("{}.header.count", at()), problem)
                     }
