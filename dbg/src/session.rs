@@ -14,6 +14,7 @@ use paxfs_format::image::Image;
 use paxfs_format::journal::{Replay, replay};
 use paxfs_format::superblock::Superblock;
 use paxfs_format::volume::{Volume, find, find_in_group};
+use paxfs_format::words::transactions;
 use std::path::Path;
 use zerocopy::FromZeros;
 
@@ -121,11 +122,10 @@ impl Session {
         if replay.live.is_empty() || self.view.replayed {
             return;
         }
-        let numbers: Vec<_> = replay.live.iter().map(|live| live.sequence.to_string()).collect();
+        let numbers: Vec<u64> = replay.live.iter().map(|live| live.sequence).collect();
         eprintln!(
-            "{PROGRAM}: committed transaction {} waits in the journal; shown is the volume without it (-r shows it \
-             applied)",
-            numbers.join(" and ")
+            "{PROGRAM}: to be replayed: {}; shown is the volume before (-r shows it after)",
+            transactions(&numbers)
         );
     }
 }

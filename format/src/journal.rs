@@ -331,19 +331,15 @@ impl Body {
         true
     }
 
-    /// Adds the lines of a block in which `new` differs from `old`, if there are any.
-    pub fn push_changes(&mut self, block: u64, old: &[u8; BLOCK_SIZE], new: &[u8; BLOCK_SIZE]) {
-        let (old, new) = (old.as_chunks::<LINE_SIZE>().0, new.as_chunks::<LINE_SIZE>().0);
-        let differs =
-            |(line, (old, new)): (usize, (&[u8; LINE_SIZE], &[u8; LINE_SIZE]))| u64::from(old != new) << line;
-        let lines = old.iter().zip(new).enumerate().map(differs).fold(0, |all, bit| all | bit);
+    /// Adds lines of a block, if there are any: bit i of `lines` for line i.
+    pub fn push_lines(&mut self, block: u64, lines: u64, bytes: &[u8; BLOCK_SIZE]) {
         if lines == 0 {
             return;
         }
         self.push_record(block, lines);
-        for (line, new) in new.iter().enumerate() {
+        for (line, bytes) in bytes.as_chunks::<LINE_SIZE>().0.iter().enumerate() {
             if lines >> line & 1 != 0 {
-                self.bytes.extend_from_slice(new);
+                self.bytes.extend_from_slice(bytes);
             }
         }
     }

@@ -48,3 +48,4 @@ pub mod time;
 pub mod tree;
 pub mod units;
 pub mod volume;
+pub mod words;

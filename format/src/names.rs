@@ -175,7 +175,7 @@ impl<B: Blocks> Volume<B> {
             }
             for entry in body.entries::<H>() {
                 let entry = entry?;
-                if entry.head.is_live() && is(&entry) {
+                if entry.head.is_live() && entry.head.cookie() & !DISAMBIGUATOR == cookie && is(&entry) {
                     return Ok(Some(entry));
                 }
             }

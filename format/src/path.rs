@@ -7,7 +7,8 @@
 //! inode[N]  inode[/a/b]         an inode, by number or by the path of a file
 //!   .extents                    the extents of a regular file: .rec[I] in the inode, else a tree
 //!   .directory  .attributes     entries: .entry[I] in the inode, .block[O].entry[I] in block O in the order of the index,
-//!                               which is the tree .index; an entry has also .name, .value and .block[K], its value's
+//!                               which is the tree .index; an entry has also .name and .value; of one in blocks .value[K]
+//!                               is the number of block K, and .block[K] the block
 //!   .target  .value[K]          a symlink's target in the inode, or its value block K
 //! block[B]                      a block as what its header says: a node's .rec[I], entries, .inode[SLOT], or .raw, its bytes
 //! journal.slot[S]               a transaction: .rec[I] and its .rec[I].data

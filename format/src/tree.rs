@@ -32,8 +32,8 @@ mod place;
 mod walk;
 
 pub use bulk::{BulkLoader, NodeSink, nodes_needed};
-pub use cursor::{At, Cursor, Overlapping};
-pub use fault::{Defect, NodeFault, TreeError, TreeFault};
+pub use cursor::{Around, At, Cursor, Overlapping};
+pub use fault::{Defect, Missing, NodeFault, TreeError, TreeFault};
 pub use place::{NodePlace, Place, RecordPlace};
 pub use walk::{Visitor, Walked};
 

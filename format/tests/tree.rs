@@ -12,7 +12,8 @@ use paxfs_format::node::{Branch, MAX_BRANCHES, Node};
 use paxfs_format::record::{Key, Record, RecordFault, Space};
 use paxfs_format::rmap::Rmap;
 use paxfs_format::tree::{
-    BulkLoader, Defect, NodeFault, NodeSink, RecordPlace, Tree, TreeFault, Visitor, Walked, nodes_needed,
+    BulkLoader, Defect, Missing, NodeFault, NodeSink, RecordPlace, Tree, TreeFault, Visitor, Walked,
+    nodes_needed,
 };
 use paxfs_format::units::Uuid;
 use proptest::prelude::*;
@@ -82,7 +83,8 @@ impl<R: Record> Rig<R> {
     }
 
     fn walk(&self) -> (Collect<R>, Walked) {
-        let mut collect = Collect { records: Vec::new(), doubtful: Vec::new(), faults: Vec::new() };
+        let mut collect =
+            Collect { records: Vec::new(), doubtful: Vec::new(), missing: Vec::new(), faults: Vec::new() };
         let walked = self.tree.walk(&self.disk, &mut collect);
         (collect, walked)
     }
@@ -129,6 +131,7 @@ impl<R: Record> Rig<R> {
 struct Collect<R> {
     records: Vec<R>,
     doubtful: Vec<R>,
+    missing: Vec<Missing>,
     faults: Vec<TreeFault>,
 }
 
@@ -140,6 +143,10 @@ impl<R: Record> Visitor<R> for Collect<R> {
 
     fn doubtful(&mut self, _at: &RecordPlace, record: &R) {
         self.doubtful.push(*record);
+    }
+
+    fn missing(&mut self, missing: &Missing) {
+        self.missing.push(*missing);
     }
 
     fn fault(&mut self, fault: TreeFault) {
@@ -420,7 +427,7 @@ damage! {
     tail_of_a_branch: |rig| rig.edit(1, 2, |node| node.body.0[4055] = 1)
         => "node[1][2]: bytes after the last record are not zero"
     child_out_of_range: |rig| rig.edit_entries(1, 1, |entries| entries[3].child = (1 << 40).into())
-        => "leaf[104]: 4096 bytes at offset 1099511627776 reach past the end of the device, which has 242 bytes"
+        => "node[1][1].rec[3]: leads to block 1099511627776, past the end of the device"
     child_zero: |rig| rig.edit_entries(1, 1, |entries| entries[3].child = 0.into())
         => "leaf[104]: no paxfs structure here (magic [00, 00, 00, 00])"
     cycle: |rig| {
@@ -499,6 +506,23 @@ fn a_wrong_checksum_is_one_finding() {
     ));
     assert_eq!(seen.faults[0].at.to_string(), "leaf[9]");
     assert_eq!((walked.complete, walked.nodes, seen.records.len()), (false, 240, 40_000 - 169));
+}
+
+/// What a lost leaf held is known from its entry, and that of the next.
+#[test]
+fn what_is_missing_is_told_as_far_as_branch_nodes_know() {
+    let mut rig = tall();
+    let all = rig.walk().0.records;
+    rig.edit(0, 9, |node| node.header.count = 0.into());
+    let lost = &all[9 * 169..10 * 169];
+    let (seen, _) = rig.walk();
+    let [missing] = seen.missing[..] else { panic!("{:?}", seen.missing) };
+    assert!(lost.iter().all(|record| missing.has(record.key())));
+    assert!(seen.records.iter().all(|record| !missing.has(record.key())));
+    assert_eq!(missing.positions(), lost[0].key().start..lost[168].end());
+    // Of a root nothing is known.
+    rig.tree.height = 0;
+    assert_eq!(rig.walk().0.missing, [Missing::ANY]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::inodes::{Scan, Subject};
 use crate::observe::{EntryPlace, Link, Observer};
 use crate::problem::Problem;
 use crate::trees::TreeName;
-use crate::values::value;
+use crate::values::{Place, value};
 use paxfs_format::entry::{
     AttributeEntry, AttributeKind, DirectoryEntry, Entry, Head, MAX_NAME, entries, entry_size,
 };
@@ -32,12 +32,15 @@ pub(crate) struct Body<'c> {
     pub high: u64,
 }
 
-/// What the scan of a body gives: totals, and the entries of the lowest and highest cookie.
+/// What the scan of a body gives: totals, the entries of the lowest and highest cookie, and those of cookies that do not
+/// belong there.
 #[derive(Debug)]
 pub(crate) struct Scanned<'c> {
     pub totals: Totals,
     pub first: Option<Seen<'c>>,
     pub last: Option<Seen<'c>>,
+    pub too_low: Vec<Seen<'c>>,
+    pub too_high: Vec<Seen<'c>>,
 }
 
 /// What is wrong with an entry by itself.
@@ -148,7 +151,7 @@ impl Kind for Directory {
     }
 
     fn unknown(env: &Env<'_>, inode: u64, low: u64, high: u64) {
-        env.check.doubts.note(&env.check.doubts.entries, (inode, low, high));
+        env.note(&env.check.doubts.entries, (inode, low, high));
     }
 
     /// The comparison with parent pointers finds out which one it is.
@@ -221,7 +224,7 @@ impl Kind for Attributes {
     }
 
     fn unknown(env: &Env<'_>, inode: u64, _low: u64, _high: u64) {
-        env.check.doubts.note(&env.check.doubts.pointers, inode);
+        env.note(&env.check.doubts.pointers, inode);
         env.check.doubts.blocks.store(true, Ordering::Relaxed);
     }
 
@@ -256,7 +259,7 @@ impl Kind for Attributes {
             let at = place.path(number, Self::FORK);
             let length = entry.head.value_length.get().into();
             // Its lengths fit each other, else the entry could not have been read; its blocks speak for themselves.
-            let _ = value(env, subject, entry.value, length, |ordinal| format!("{at}.block[{ordinal}]"));
+            let _ = value(env, subject, entry.value, length, &Place::Attribute(&at, entry.name));
         }
     }
 }
@@ -351,7 +354,11 @@ pub(crate) fn scan<'c, K: Kind, O: Observer>(
     if !ascending {
         alike::<K, O>(scan, number, body.place);
     }
-    Scanned { totals, first: scan.seen.first().copied(), last: scan.seen.last().copied() }
+    let seen = scan.seen.as_slice();
+    let (too_low, rest) = seen.split_at(seen.partition_point(|seen| seen.cookie < body.low));
+    let (_, too_high) = rest.split_at(rest.partition_point(|seen| seen.cookie <= body.high));
+    let (too_low, too_high) = (too_low.to_vec(), too_high.to_vec());
+    Scanned { totals, first: seen.first().copied(), last: seen.last().copied(), too_low, too_high }
 }
 
 /// Zeros are no entry, not even a dead one: that keeps its cookie.
@@ -378,19 +385,26 @@ fn right_name<'c, K: Kind>(hash: &NameHash, rest: &'c [u8], entry: &Entry<'_, K:
 /// Whether bytes are entries from end to end, none of them wrong by itself.
 pub(crate) fn is_sound<K: Kind>(inode: u64, hash: &NameHash, bytes: &[u8]) -> bool {
     entries::<K::Head>(bytes).all(|entry| {
-        entry.is_ok_and(
-            |entry| if K::is_live(&entry) { K::fault(inode, hash, &entry).is_none() } else { true },
-        )
+        entry.is_ok_and(|entry| match K::is_live(&entry) {
+            true => K::fault(inode, hash, &entry).is_none(),
+            false => never_was(inode, &entry).is_none(),
+        })
     })
 }
 
 /// Whether a body has entries, none of which belongs between these cookies, and not because `low` is wrong: then they
 /// would still lie between the cookie before and the highest.
 pub(crate) fn is_stranger<K: Kind>(bytes: &[u8], low: u64, high: u64, before: Option<u64>) -> bool {
-    let live = || entries::<K::Head>(bytes).flatten().filter(K::is_live).map(|entry| entry.head.cookie());
-    let (Some(first), Some(last)) = (live().min(), live().max()) else { return false };
+    let Some((first, last)) = cookies::<K>(bytes) else { return false };
     let between = before.is_none_or(|before| before < first) && last <= high;
-    !between && live().all(|cookie| !(low..=high).contains(&cookie))
+    let mut live = entries::<K::Head>(bytes).flatten().filter(K::is_live);
+    !between && live.all(|entry| !(low..=high).contains(&entry.head.cookie()))
+}
+
+/// The lowest and the highest cookie of a body.
+pub(crate) fn cookies<K: Kind>(bytes: &[u8]) -> Option<(u64, u64)> {
+    let live = entries::<K::Head>(bytes).flatten().filter(K::is_live).map(|entry| entry.head.cookie());
+    live.map(|cookie| (cookie, cookie)).reduce(|(low, high), (cookie, _)| (low.min(cookie), high.max(cookie)))
 }
 
 /// Where the next entry is after one that is wrong: where its lengths say, if there is one or the end, else the first

@@ -8,7 +8,8 @@
 //!
 //! Passes 2 and 3 share one queue of jobs: the sweep over a large reverse map would keep a single thread busy alone.
 
-use crate::context::{Check, Doubts, Env, Group, PASSES, Proofs, locked};
+use crate::context::{Check, Env, Group, PASSES, Proofs, locked};
+use crate::doubts::Doubts;
 use crate::error::Error;
 use crate::finding::{AffectedFile, Finding};
 use crate::groups::{self, Dispute};
@@ -28,7 +29,7 @@ use paxfs_format::superblock::Superblock;
 use paxfs_format::volume::{Found, Volume};
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
 
 /// How far a pass is: pass from 1, done, of how many.
@@ -125,7 +126,8 @@ fn superblock(
     let group = options.superblock_group;
     let found = crate::superblocks::open(image, group)?;
     let device = image.device();
-    let fits = |superblock: &Superblock, geometry: Geometry| misfit(device, superblock, geometry);
+    let fits =
+        |superblock: &Superblock, geometry: Geometry| crate::misfit::misfit(device, superblock, geometry);
     let mut found = crate::superblocks::elect(image, found, group.is_some(), &fits, findings);
     let (blocks, device_blocks) = (found.geometry.blocks, image.blocks());
     if blocks > device_blocks {
@@ -145,47 +147,23 @@ fn superblock(
     Ok((found, newest))
 }
 
-fn new_check<'c>(volume: &'c Volume<Image<'c>>, groups: Vec<Group>) -> Check<'c> {
+/// A check of a volume, before anything is known.
+pub(crate) fn new_check<'c>(volume: &'c Volume<Image<'c>>, groups: Vec<Group>) -> Check<'c> {
     Check {
         volume,
         key: Key::random(),
-        groups,
         doubts: Doubts::default(),
         newest: u64::MAX,
         counts: Default::default(),
         blocks: Default::default(),
         late: Default::default(),
+        detours: groups::detours(volume, &groups).into(),
         large: Default::default(),
         links: Default::default(),
         clashes: Default::default(),
         proofs: Default::default(),
+        groups,
     }
-}
-
-/// How badly a superblock fits the volume: faults of its own, of the first group headers, and of the first group's space.
-fn misfit(device: &Device, superblock: &Superblock, geometry: Geometry) -> u64 {
-    let mut faults = crate::superblocks::field_faults(superblock).len() as u64;
-    if superblock.understood().is_err() {
-        return u64::MAX;
-    }
-    let volume = Volume::new(Image::new(device), *superblock, geometry);
-    let count = |ok: bool| u64::from(!ok);
-    faults =
-        geometry.group_numbers().take(4).fold(faults, |sum, group| sum + count(volume.group(group).is_ok()));
-    let root = volume.inode(superblock.root.get());
-    faults += count(root.is_ok_and(|root| root.mode.get() >> 12 == 4));
-    let mut findings = Vec::new();
-    let (groups, _) = groups::open(&volume, u64::MAX, &mut findings);
-    let check = new_check(&volume, groups);
-    groups::check_unexpected(&check, &mut findings);
-    let mut env = Env::new(&check, true);
-    if let Some(group) = check.groups.first() {
-        groups::index(&mut env, group);
-        crate::space::check(&mut env, group, GroupTree::Rmap);
-        let proof = *locked(&group.space);
-        faults += count(proof.roles_found == proof.roles_expected || !check.rmap());
-    }
-    faults + (findings.len() + env.findings.len()) as u64
 }
 
 /// A check on its way.
@@ -221,7 +199,7 @@ impl<'c> Run<'_, 'c> {
         for (usage, clock) in self.summary.passes.iter_mut().zip(&self.clocks) {
             *usage = clock.usage(usage.anonymous_bytes);
         }
-        self.unchecked();
+        self.summary.unchecked.append(&mut check.unchecked());
         Ok(())
     }
 
@@ -310,7 +288,11 @@ impl<'c> Run<'_, 'c> {
     }
 
     fn deliver(&mut self, findings: Vec<Finding>) {
-        for finding in findings {
+        let detours = locked(&self.check.detours).clone();
+        for mut finding in findings {
+            if let Some(root) = detours.iter().find_map(|detour| detour.path(&finding.at)) {
+                finding.at = root.to_owned();
+            }
             if !self.disputes.is_empty()
                 && (finding.at.starts_with("group[") || finding.at.contains("].root"))
             {
@@ -405,7 +387,10 @@ impl<'c> Run<'_, 'c> {
             return Ok(());
         }
         let proofs = *locked(&check.proofs);
-        let proven = check.rmap() && proofs.extents == proofs.rmap;
+        let proven = match check.rmap() {
+            true => proofs.extents == proofs.rmap,
+            false => check.knows_all_extents(),
+        };
         let mut jobs = Vec::new();
         for group in &check.groups {
             let blocks = check.volume.geometry.group_len(group.number);
@@ -420,7 +405,8 @@ impl<'c> Run<'_, 'c> {
                     && let Some(group) = check.group(*number)
                 {
                     let space = *locked(&group.space);
-                    let known = proven && !space.doubtful && !space.rmap_faulty && group.header.is_some();
+                    let faulty = space.rmap_doubtful || space.rmap_faulty;
+                    let known = proven && !faulty && group.header.is_some();
                     crate::sums::check(env, group, window.clone(), known);
                 }
                 4
@@ -439,14 +425,12 @@ impl<'c> Run<'_, 'c> {
             crate::claims::sum_claims(check);
         }
         let mut unchecked = Vec::new();
-        let mut roles = HashSet::new();
+        let mut clusters = HashSet::new();
         self.alone(4, |env| {
             env.findings = naming::space(check, &pool, &mut unchecked);
             for finding in &env.findings {
-                if let Problem::RmapRole { .. } | Problem::ClusterWrong { .. } = finding.problem
-                    && let Some(group) = group_in(&finding.at)
-                {
-                    roles.insert(group);
+                if let Problem::ClusterWrong { .. } = finding.problem {
+                    clusters.insert(finding.at.clone());
                 }
             }
             if !check.rmap() {
@@ -456,7 +440,7 @@ impl<'c> Run<'_, 'c> {
         self.summary.unchecked.append(&mut unchecked);
         self.alone(4, |env| {
             for group in &check.groups {
-                groups::check_clusters(env, group, roles.contains(&group.number));
+                groups::check_clusters(env, group, &clusters);
                 groups::check_inode_counts(env, group);
             }
         });
@@ -466,48 +450,6 @@ impl<'c> Run<'_, 'c> {
         self.measure(4);
         if pool.cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
-
-    /// Says once what could not be compared.
-    fn unchecked(&mut self) {
-        let doubts = &self.check.doubts;
-        let lists = [
-            (locked(&doubts.inodes).len(), "inodes that cannot be used: their names and contents"),
-            (
-                locked(&doubts.extents).len(),
-                "parts of extent maps that cannot be read: whether the reverse map fits them",
-            ),
-            (
-                locked(&doubts.rmap).len(),
-                "parts of reverse maps that cannot be read: whether the extents fit them",
-            ),
-            (
-                locked(&doubts.entries).len(),
-                "parts of directories that cannot be read: whether parent pointers fit them",
-            ),
-            (
-                locked(&doubts.pointers).len(),
-                "inodes whose parent pointers cannot all be read: their names and links",
-            ),
-        ];
-        for (count, what) in lists {
-            if count > 0 {
-                self.summary.unchecked.push(format!("{count} {what}"));
-            }
-        }
-        if doubts.blocks.load(Ordering::Relaxed) {
-            self.summary.unchecked.push("whether all blocks marked in use as metadata are in use".to_owned());
-        }
-        if doubts.overflow.load(Ordering::Relaxed) {
-            self.summary
-                .unchecked
-                .push("more than can be listed: some findings may follow from others".to_owned());
-        }
-    }
-}
-
-/// The group that a path begins with.
-fn group_in(at: &str) -> Option<u32> {
-    at.split_once('[')?.1.split_once(']')?.0.parse().ok()
 }
 
 /// Completes a finding with paths, counts it, and hands it on.

@@ -1,12 +1,22 @@
-//! A volume without reverse map: who claims which blocks is kept in bitmaps, and compared with free space.
+//! A volume without reverse map: who claims which blocks is kept in bitmaps, and compared with free space and checksums.
 
 use crate::bitmap::Bitmap;
-use crate::context::{Check, locked};
+use crate::context::{Check, Env, Group, locked};
 use crate::finding::Finding;
+use crate::inodes::Subject;
 use crate::multiset::Multiset;
 use crate::problem::Problem;
-use crate::space::{Run, expected_roles};
+use crate::runs::Run;
+use crate::space::expected_roles;
+use crate::sums::{Owned, part};
+use crate::trees::{TreeName, tree};
+use core::ops::Range;
+use paxfs_format::extent::Extent;
+use paxfs_format::free::Free;
+use paxfs_format::group::GroupTree;
 use paxfs_format::owners::{Role, Source, owners};
+use paxfs_format::record::Record;
+use std::sync::atomic::Ordering;
 
 /// Without reverse map: the blocks of metadata are claimed before any file's.
 pub(crate) fn claim_roles(check: &Check<'_>) {
@@ -16,7 +26,85 @@ pub(crate) fn claim_roles(check: &Check<'_>) {
             bitmap.claim(role.range());
         }
         let _ = group.claimed.set(bitmap);
+        let _ = group.summed.set(Bitmap::new(check.volume.geometry.group_len(group.number)));
     }
+}
+
+/// Without reverse map: nobody else may have these blocks.
+/// Nothing is claimed past the file's size, `limit` in blocks: that is told of.
+pub(crate) fn claim(
+    env: &Env<'_>,
+    subject: &Subject<'_>,
+    extent: &Extent,
+    limit: u64,
+    at: impl FnOnce() -> String,
+) {
+    let check = env.check;
+    if check.rmap() || !env.marking {
+        return;
+    }
+    let geometry = check.volume.geometry;
+    let Some(place) = geometry.locate(extent.start.get()) else { return };
+    let Some(group) = check.group(place.group) else { return };
+    let (Some(claimed), Some(summed)) = (group.claimed.get(), group.summed.get()) else { return };
+    let start = u64::from(place.block);
+    let mut length = u64::from(extent.length.get());
+    if !extent.flags.is_unwritten() && extent.end() > limit {
+        length = limit.saturating_sub(extent.offset.get());
+        check.doubts.claims.store(true, Ordering::Relaxed);
+    }
+    let blocks = start..start.saturating_add(length);
+    let taken = claimed.claim(blocks.clone());
+    if let Some(taken) = &taken {
+        let base = geometry.group_start(place.group);
+        let clash = base.saturating_add(taken.start)..base.saturating_add(taken.end);
+        locked(&check.clashes).push((clash, subject.number, at()));
+    }
+    if extent.flags.is_unwritten() {
+        return;
+    }
+    let taken = taken.unwrap_or(blocks.end..blocks.end);
+    for range in [blocks.start..taken.start, taken.end..blocks.end] {
+        match Owned::by(subject.inode.flags.get()) {
+            Owned::SUMMED => {
+                summed.claim(range);
+            }
+            Owned::UNSUMMED => {}
+            // The table may be right.
+            _ => range.filter(|block| crate::sums::is_in_use(check, group, *block)).for_each(|block| {
+                summed.claim(block..block.saturating_add(1));
+            }),
+        }
+    }
+}
+
+/// Without reverse map: what owns each block of a part of a group, as far as checksums care. Where claims and free space
+/// disagree, which is told, nobody knows.
+pub(crate) fn owned(check: &Check<'_>, group: &Group, window: &Range<u64>) -> Vec<Owned> {
+    let (Some(claimed), Some(summed)) = (group.claimed.get(), group.summed.get()) else { return Vec::new() };
+    let mut owners: Vec<Owned> = window
+        .clone()
+        .map(|block| match (claimed.has(block), summed.has(block)) {
+            (_, true) => Owned::SUMMED,
+            (true, false) => Owned::UNSUMMED,
+            (false, false) => Owned::EITHER,
+        })
+        .collect();
+    let start = check.volume.geometry.group_start(group.number);
+    for (blocks, ..) in locked(&check.clashes).iter() {
+        let inside = |block: u64| part(window, block.saturating_sub(start));
+        owners.get_mut(inside(blocks.start)..inside(blocks.end)).unwrap_or_default().fill(Owned::EITHER);
+    }
+    let Some(header) = group.header else { return owners };
+    let name = TreeName::Group(GroupTree::Free, group.number);
+    let free = tree::<Free>(check, name, header.root(GroupTree::Free));
+    for at in free.overlapping(&check.volume.blocks, window.clone()).flatten() {
+        let range = part(window, at.record.key().start)..part(window, at.record.end());
+        for owner in owners.get_mut(range).unwrap_or_default() {
+            *owner = if *owner == Owned::EITHER { Owned::default() } else { Owned::EITHER };
+        }
+    }
+    owners
 }
 
 /// Without reverse map: what nobody has claimed must be the free-space tree.

@@ -1,6 +1,7 @@
 //! What all passes share: the volume, its groups, and what could not be read.
 
 use crate::bitmap::Bitmap;
+use crate::doubts::Doubts;
 use crate::finding::Finding;
 use crate::multiset::{Key, Multiset};
 use crate::problem::Problem;
@@ -15,8 +16,9 @@ use paxfs_format::header::{BlockKind, Header};
 use paxfs_format::image::Image;
 use paxfs_format::inode::Which;
 use paxfs_format::superblock::ReadOnlyCompatible;
+use paxfs_format::tree::Missing;
 use paxfs_format::volume::Volume;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Passes of the check, as progress counts them.
@@ -42,8 +44,27 @@ pub(crate) struct Check<'c> {
     pub links: Mutex<Vec<LinkDoubt>>,
     /// Blocks that are claimed twice, on a volume without reverse map: which, by whom, where that is said.
     pub clashes: Mutex<Vec<(Range<u64>, u64, String)>>,
+    /// Trees that are read although their roots lead elsewhere.
+    pub detours: Mutex<Vec<Detour>>,
     /// Sums of both sides of the sets that are compared.
     pub proofs: Mutex<Proofs>,
+}
+
+/// A tree that is read although its root is wrong, which has been told. What is found in it has no path.
+#[derive(Debug, Clone)]
+pub(crate) struct Detour {
+    /// What paths into the tree begin with.
+    pub prefix: String,
+    /// The field of the root that is wrong.
+    pub root: String,
+}
+
+impl Detour {
+    /// The path of something that was found at `at`: the root's when it is in the tree.
+    pub fn path(&self, at: &str) -> Option<&str> {
+        let rest = at.strip_prefix(&self.prefix)?;
+        (rest != "root" && !rest.starts_with("root.")).then_some(&self.root)
+    }
 }
 
 /// A group of the volume.
@@ -54,8 +75,12 @@ pub(crate) struct Group {
     /// Its clusters and inodes, once they are read.
     pub index: OnceLock<Index>,
     pub space: Mutex<SpaceProof>,
+    /// Records of its trees of space that are not known.
+    pub missing: MissingSpace,
     /// Blocks that belong to somebody, on a volume without reverse map.
     pub claimed: OnceLock<Bitmap>,
+    /// Blocks that have a checksum by what their file says, on a volume without reverse map.
+    pub summed: OnceLock<Bitmap>,
     /// Blocks where inodes may be that the inode index has elsewhere.
     pub hidden: Mutex<Vec<Range<u32>>>,
     /// First blocks of chunks that were told to be lost.
@@ -126,10 +151,20 @@ pub(crate) struct SpaceProof {
     pub free_blocks: u64,
     /// The sweep met what must not be: it has to be named.
     pub alarm: bool,
-    /// A tree is not known in whole.
-    pub doubtful: bool,
+    /// The free-space tree is not known in whole.
+    pub free_doubtful: bool,
+    /// The reverse map is not known in whole.
+    pub rmap_doubtful: bool,
     /// Something was found in the reverse map: who owns a block may not be found there.
     pub rmap_faulty: bool,
+}
+
+/// What is not known of a group's trees of space.
+#[derive(Debug, Default)]
+pub(crate) struct MissingSpace {
+    pub free: Mutex<Vec<Missing>>,
+    pub refcount: Mutex<Vec<Missing>>,
+    pub rmap: Mutex<Vec<Missing>>,
 }
 
 /// What extents and names add up to on both sides.
@@ -159,45 +194,9 @@ pub(crate) struct CountDoubt {
     pub expected: u64,
 }
 
-/// What could not be read: nothing that depends on it is reported as missing.
-#[derive(Debug, Default)]
-pub(crate) struct Doubts {
-    /// Inodes that cannot be used.
-    pub inodes: Mutex<Vec<u64>>,
-    /// Ranges of file blocks of inodes whose extents are not known: (inode, range).
-    pub extents: Mutex<Vec<(u64, Range<u64>)>>,
-    /// Blocks of groups whose reverse-map records are not known: (group, range).
-    pub rmap: Mutex<Vec<(u32, Range<u64>)>>,
-    /// Cookies of directories whose entries are not known: (directory, lowest, highest).
-    pub entries: Mutex<Vec<(u64, u64, u64)>>,
-    /// Inodes whose parent pointers are not all known.
-    pub pointers: Mutex<Vec<u64>>,
-    /// Extents are in doubt: blocks may belong to files that nobody claims.
-    pub claims: AtomicBool,
-    /// Metadata blocks may be in use that nothing leads to.
-    pub blocks: AtomicBool,
-    /// Too much is in doubt to be listed.
-    pub overflow: AtomicBool,
-}
-
-/// Most things of one kind in [`Doubts`].
-const MAX_DOUBTS: usize = 1 << 18;
-
 /// The content of a mutex, whatever happened to other threads.
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Doubts {
-    /// Notes one, unless there are too many.
-    pub fn note<T>(&self, list: &Mutex<Vec<T>>, doubt: T) {
-        let mut list = locked(list);
-        if list.len() < MAX_DOUBTS {
-            list.push(doubt);
-        } else {
-            self.overflow.store(true, Ordering::Relaxed);
-        }
-    }
 }
 
 impl HeaderView {
@@ -344,35 +343,6 @@ impl<'c> Check<'c> {
         self.chunk_of(inode)
             .is_some_and(|(chunk, slot)| chunk.directories.load(Ordering::Relaxed) >> slot & 1 != 0)
     }
-
-    /// Whether all extents of all files are known.
-    pub fn knows_all_extents(&self) -> bool {
-        let doubts = &self.doubts;
-        let lost = self.groups.iter().any(|group| {
-            let index = group.index.get();
-            index.is_none_or(|index| index.clusters_lost || !index.chunks_lost.is_empty())
-        });
-        !lost
-            && !doubts.claims.load(Ordering::Relaxed)
-            && locked(&doubts.inodes).is_empty()
-            && locked(&doubts.extents).is_empty()
-    }
-
-    /// Whether an inode may be in use without being known.
-    pub fn is_unknown(&self, inode: u64, damaged: &[u64]) -> bool {
-        if damaged.binary_search(&inode).is_ok() {
-            return true;
-        }
-        let Some(place) = self.volume.geometry.locate(inode / INODES_PER_BLOCK) else { return false };
-        let Some(group) = self.group(place.group) else { return true };
-        match group.index.get() {
-            Some(index) => {
-                index.chunks_lost.iter().any(|lost| lost.contains(&place.block))
-                    || locked(&group.hidden).iter().any(|hidden| hidden.contains(&place.block))
-            }
-            None => true,
-        }
-    }
 }
 
 impl ChunkState {
@@ -422,6 +392,13 @@ impl<'c> Env<'c> {
         if let Some(clock) = self.clocks.get_mut(pass) {
             clock.add(stretch);
             clock.read_bytes = clock.read_bytes.saturating_add(read);
+        }
+    }
+
+    /// Notes something for later, the first time only.
+    pub fn note<T>(&self, list: &Mutex<Vec<T>>, one: T) {
+        if self.marking {
+            self.check.doubts.note(list, one);
         }
     }
 

@@ -41,14 +41,13 @@ pub(crate) fn large<'c, O: Observer + Send>(
         scan,
         |scan: &mut Scan<'c, O>, job| {
             let stretch = crate::usage::Stretch::begin();
-            let mut chain = Chain::<Directory>::new();
-            let found = jobs.get(job).copied().unwrap_or_default();
+            let of = |job: Option<usize>| job.and_then(|job| jobs.get(job)).copied().unwrap_or_default();
+            let (before, found, after) = (of(job.checked_sub(1)), of(Some(job)), of(job.checked_add(1)));
+            let mut chain = Chain::<Directory>::behind(&scan.env, &subject, Which::Data, before.last());
             for found in found {
                 chain.block(scan, &subject, Which::Data, *found);
             }
-            if let Some(last) = found.last().filter(|_| job.saturating_add(1) < jobs.len()) {
-                chain.end(&mut scan.env, number, last.high);
-            }
+            chain.end(&mut scan.env, &subject, Which::Data, after.first());
             locked(&totals).merge(&chain.totals);
             scan.env.charge(3, stretch);
             core::mem::take(&mut scan.env.findings)

@@ -57,8 +57,7 @@ impl Totals {
 pub(crate) fn directory<'c, O: Observer>(scan: &mut Scan<'c, O>, subject: &Subject<'c>) {
     let fork = &subject.inode.data;
     if fork.format == ForkFormat::TREE && fork.tree.records.get() >= LARGE {
-        let check = scan.env.check;
-        return check.doubts.note(&check.large, subject.number);
+        return scan.env.note(&scan.env.check.large, subject.number);
     }
     let totals = bodies::<Directory, O>(scan, subject, Which::Data);
     settle_directory(&mut scan.env, subject, &totals);
@@ -93,8 +92,8 @@ pub(crate) fn attributes<'c, O: Observer>(
 
 /// A wrong number of entries is told later, unless it is because of one that is missing, which is told then.
 fn count(env: &Env<'_>, inode: u64, which: Which, found: u64, expected: u64) {
-    if found != expected && env.marking {
-        env.check.doubts.note(&env.check.counts, CountDoubt { inode, which, found, expected });
+    if found != expected {
+        env.note(&env.check.counts, CountDoubt { inode, which, found, expected });
     }
 }
 
@@ -156,6 +155,7 @@ fn tree<'c, K: Kind, O: Observer>(
     for found in list {
         chain.block(scan, subject, which, found);
     }
+    chain.end(&mut scan.env, subject, which, None);
 }
 
 /// Walks an index, and gives the blocks it leads to. Missing parts are noted as unknown.
@@ -168,10 +168,9 @@ pub(crate) fn index(
     let inode = name.inode().unwrap_or(0);
     let mut held: Option<Found> = None;
     let mut ordinal = 0;
-    let mut lost_from = None;
     let note = |env: &Env<'_>, low: u64, high: u64| match name {
-        TreeName::Directory(_) => env.check.doubts.note(&env.check.doubts.entries, (inode, low, high)),
-        _ => env.check.doubts.note(&env.check.doubts.pointers, inode),
+        TreeName::Directory(_) => env.note(&env.check.doubts.entries, (inode, low, high)),
+        _ => env.note(&env.check.doubts.pointers, inode),
     };
     let outcome = walk::<Index>(env, name, root, |env, item| match item {
         Item::Sound(at, record) => {
@@ -184,9 +183,6 @@ pub(crate) fn index(
             if let Some(mut before) = held.take() {
                 before.high = low.saturating_sub(1);
                 take(before);
-            }
-            if let Some(from) = lost_from.take() {
-                note(env, from, low);
             }
             held = Some(Found {
                 ordinal,
@@ -208,16 +204,19 @@ pub(crate) fn index(
             }
             ordinal += 1;
         }
-        Item::Lost => {
-            let from = held.as_ref().map_or(0, |held| held.low);
-            lost_from = lost_from.or(Some(from));
+        Item::Lost(missing) => {
+            let (low, high) = (missing.low.start, missing.bound.start.saturating_sub(1));
+            if let Some(mut before) = held.take() {
+                if low > before.low {
+                    before.high = low.saturating_sub(1);
+                }
+                take(before);
+            }
+            note(env, low, high);
         }
     });
     if let Some(last) = held {
         take(last);
-    }
-    if let Some(from) = lost_from {
-        note(env, from, u64::MAX);
     }
     if !outcome.walked.complete {
         env.check.doubts.blocks.store(true, Ordering::Relaxed);
@@ -228,14 +227,24 @@ pub(crate) fn index(
 /// The bodies of a fork one after the other, in the order of their cookies.
 pub(crate) struct Chain<'c, K> {
     pub totals: Totals,
-    /// The entry of the highest cookie so far, and the ordinal of its body.
-    last: Option<(Seen<'c>, u64)>,
+    /// The entry of the highest cookie of the body before.
+    last: Option<Seen<'c>>,
+    /// The highest cookie of the body before.
+    before: Option<u64>,
+    /// Entries of the body before that belong behind it, its ordinal, and the cookies that belong in it.
+    too_high: Vec<(Seen<'c>, u64, (u64, u64))>,
     kind: core::marker::PhantomData<K>,
 }
 
 impl<'c, K: Kind> Chain<'c, K> {
     pub fn new() -> Self {
-        Chain { totals: Totals::NONE, last: None, kind: core::marker::PhantomData }
+        Chain {
+            totals: Totals::NONE,
+            last: None,
+            before: None,
+            too_high: Vec::new(),
+            kind: core::marker::PhantomData,
+        }
     }
 
     /// Reads a block and checks its entries.
@@ -275,9 +284,13 @@ impl<'c, K: Kind> Chain<'c, K> {
                     scan.env.check.mark_damaged(block, which.entry_kind());
                 }
                 if !found.doubtful {
-                    let (field, fault) = body_fault(&fault);
+                    let pointer = || match record {
+                        Some(record) => format!("{}.{record}.block", K::tree(number)),
+                        None => format!("inode[{number}].{}.tree.block", which.name()),
+                    };
+                    let (at, fault) = body_fault(&fault, at, pointer);
                     let problem = Problem::BodyDamaged { inode: number, block, fault };
-                    scan.env.findings.push(Finding::new(format!("{}{field}", at()), problem).of_file(number));
+                    scan.env.findings.push(Finding::new(at, problem).of_file(number));
                 }
                 self.totals.whole = false;
                 K::unknown(&scan.env, number, low, high);
@@ -288,8 +301,7 @@ impl<'c, K: Kind> Chain<'c, K> {
     }
 
     fn is_stranger(&self, bytes: &[u8], low: u64, high: u64) -> bool {
-        let before = self.last.as_ref().map(|(seen, _)| seen.cookie);
-        crate::body::is_stranger::<K>(bytes, low, high, before)
+        crate::body::is_stranger::<K>(bytes, low, high, self.before)
     }
 
     /// Checks the entries of one body.
@@ -302,43 +314,88 @@ impl<'c, K: Kind> Chain<'c, K> {
     ) {
         let number = subject.number;
         let (low, high, place) = (body.low, body.high, body.place);
-        let Scanned { totals, first, last } = crate::body::scan::<K, O>(scan, subject, &body);
+        let Scanned { totals, first, last, too_low, too_high } =
+            crate::body::scan::<K, O>(scan, subject, &body);
         self.totals.merge(&totals);
         let (Some(first), Some(last)) = (first, last) else { return };
         let path = |seen: &Seen<'_>| EntryPlace { body: place, index: seen.index }.path(number, K::FORK);
         let before = self.last.take();
-        let overlaps = before.as_ref().is_some_and(|(before, _)| before.cookie >= low);
-        if let Some(record) = record
-            && (first.cookie < low || overlaps)
-        {
-            let separable = before.as_ref().is_none_or(|(before, _)| before.cookie < first.cookie);
-            if separable {
-                let problem = Problem::IndexCookie { inode: number, found: low, lowest: first.cookie };
-                let at = format!("{}.{record}.cookie", K::tree(number));
-                scan.env.findings.push(Finding::new(at, problem).of_file(number));
-            } else if let Some((before, body)) = before.as_ref().filter(|_| overlaps) {
-                let at = EntryPlace { body: *body, index: before.index }.path(number, K::FORK);
-                misplaced(&mut scan.env, number, before, at, (0, low.saturating_sub(1)));
-            } else {
-                misplaced(&mut scan.env, number, &first, path(&first), (low, high));
-            }
+        let border = Border { low, first: first.cookie };
+        let too_low = if record.is_some() { too_low } else { Vec::new() };
+        if !self.is_moved(&mut scan.env, number, record, border, !too_low.is_empty()) {
+            self.tell_too_high(&mut scan.env, number);
+            too_low.iter().for_each(|seen| misplaced(&mut scan.env, number, seen, path(seen), (low, high)));
         }
-        if let Some((before, _)) = &before {
+        self.before = Some(last.cookie);
+        self.too_high = too_high.into_iter().map(|seen| (seen, place, (low, high))).collect();
+        if let Some(before) = &before {
             let same_hash = before.cookie & !DISAMBIGUATOR == first.cookie & !DISAMBIGUATOR;
             if same_hash && (before.name, before.also) == (first.name, first.also) {
                 crate::body::twice(&mut scan.env, number, &first, before, path(&first));
             }
         }
-        self.last = Some((last, place));
+        self.last = Some(last);
     }
 
-    /// The next body, which somebody else checks, begins at `high` plus 1.
-    pub fn end(&self, env: &mut Env<'_>, inode: u64, high: u64) {
-        if let Some((last, body)) = self.last.as_ref().filter(|(last, _)| last.cookie > high) {
-            let at = EntryPlace { body: *body, index: last.index }.path(inode, K::FORK);
-            misplaced(env, inode, last, at, (0, high));
+    /// Whether not the entries at the border between two bodies are misplaced, but the border is: all entries of the
+    /// body before have lower cookies than those of this one. Told then.
+    fn is_moved(
+        &mut self,
+        env: &mut Env<'_>,
+        inode: u64,
+        record: Option<RecordPlace>,
+        border: Border,
+        too_low: bool,
+    ) -> bool {
+        let Border { low, first } = border;
+        let is_over = !self.too_high.is_empty() && self.before.is_some_and(|before| before >= low);
+        let Some(record) = record.filter(|_| too_low || is_over) else { return false };
+        let moved = self.before.is_none_or(|before| before < first);
+        if moved {
+            self.too_high.clear();
+            let at = format!("{}.{record}.cookie", K::tree(inode));
+            let problem = Problem::IndexCookie { inode, found: low, lowest: first };
+            env.findings.push(Finding::new(at, problem).of_file(inode));
+        }
+        moved
+    }
+
+    /// Tells of the entries that belong behind the body they lie in.
+    fn tell_too_high(&mut self, env: &mut Env<'_>, inode: u64) {
+        for (seen, body, span) in self.too_high.drain(..) {
+            let at = EntryPlace { body, index: seen.index }.path(inode, K::FORK);
+            misplaced(env, inode, &seen, at, span);
         }
     }
+
+    /// Bodies that follow one that somebody else checks.
+    pub fn behind(env: &Env<'_>, subject: &Subject<'_>, which: Which, before: Option<&Found>) -> Self {
+        let cookies = before.and_then(|before| Self::cookies(env, subject, which, before));
+        Chain { before: cookies.map(|(_, last)| last), ..Self::new() }
+    }
+
+    /// The next body is one that somebody else checks; or there is none.
+    pub fn end(&mut self, env: &mut Env<'_>, subject: &Subject<'_>, which: Which, next: Option<&Found>) {
+        let next = next.and_then(|next| Some((next, Self::cookies(env, subject, which, next)?)));
+        if let Some((next, (first, _))) = next
+            && self.is_moved(env, subject.number, next.record, Border { low: next.low, first }, false)
+        {
+            return;
+        }
+        self.tell_too_high(env, subject.number);
+    }
+
+    fn cookies(env: &Env<'_>, subject: &Subject<'_>, which: Which, found: &Found) -> Option<(u64, u64)> {
+        let bytes = env.check.volume.body_block(subject.inode, which.entry_kind(), found.block, 0);
+        crate::body::cookies::<K>(bytes.ok()?)
+    }
+}
+
+/// Where a body begins: at the lowest cookie that its record says, and at the first that it has.
+#[derive(Debug, Clone, Copy)]
+struct Border {
+    low: u64,
+    first: u64,
 }
 
 fn misplaced(env: &mut Env<'_>, inode: u64, seen: &Seen<'_>, at: String, (low, high): (u64, u64)) {

@@ -1,12 +1,14 @@
 //! Pass 3: the extents of a regular file.
 
-use crate::context::{Env, locked};
+use crate::claims::claim;
+use crate::context::Env;
+use crate::doubts::Between;
 use crate::finding::Finding;
 use crate::inodes::{Scan, Subject};
 use crate::observe::{ExtentPlace, Observer};
 use crate::problem::Problem;
-use crate::space::{Run, note_extents_gap};
-use crate::trees::{Gap, Item, Late, TreeName, check_counts, walk};
+use crate::runs::Run;
+use crate::trees::{Item, Late, TreeName, check_counts, walk};
 use core::fmt;
 use paxfs_format::declare::FieldType;
 use paxfs_format::extent::Extent;
@@ -15,6 +17,8 @@ use paxfs_format::geometry::BLOCK_BYTES;
 use paxfs_format::inode::{ForkFormat, Inode, Which};
 use paxfs_format::record::Record;
 use paxfs_format::rmap::{Owner, Rmap};
+use paxfs_format::tree::Missing;
+use paxfs_format::words::counted;
 use std::sync::atomic::Ordering;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -78,9 +82,10 @@ impl ExtentItem {
 impl fmt::Display for ExtentItem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ExtentItem { inode, offset, start, length, flags } = self;
+        let blocks = counted(*length, "block");
         match self.role() {
-            Some(role) => write!(f, "{role}: {length} blocks from block {start} on")?,
-            None => write!(f, "inode {inode} at file block {offset}: {length} blocks from block {start} on")?,
+            Some(role) => write!(f, "{role}: {blocks} from block {start} on")?,
+            None => write!(f, "inode {inode} at file block {offset}: {blocks} from block {start} on")?,
         }
         match flags {
             0 => Ok(()),
@@ -95,28 +100,21 @@ impl fmt::Display for ExtentItem {
 struct Tally {
     count: u64,
     blocks: u64,
-    /// End of the last written extent, in file blocks.
-    written_end: u64,
-    /// Its place.
-    written_at: String,
     limit: u64,
+    /// The first written extent that reaches past that limit: its place, and the end of the last one, in file blocks.
+    past: Option<(String, u64)>,
     /// The length of some extent is in doubt.
     vague: bool,
 }
 
 impl Tally {
-    /// Counts an extent; tells whether it lies within the size.
-    fn add(&mut self, extent: &Extent, at: impl FnOnce() -> String) -> bool {
+    fn add(&mut self, extent: &Extent, at: impl FnOnce() -> String) {
         self.count = self.count.saturating_add(1);
         self.blocks = self.blocks.saturating_add(extent.length.get().into());
-        if extent.flags.is_unwritten() || extent.end() <= self.limit {
-            return true;
+        if !extent.flags.is_unwritten() && extent.end() > self.limit {
+            let (_, end) = self.past.get_or_insert_with(|| (at(), 0));
+            *end = extent.end().max(*end);
         }
-        self.written_end = self.written_end.max(extent.end());
-        if self.written_at.is_empty() {
-            self.written_at = at();
-        }
-        false
     }
 
     fn doubtful(&mut self) {
@@ -137,6 +135,13 @@ pub(crate) fn check<O: Observer>(scan: &mut Scan<'_, O>, subject: &Subject<'_>) 
     if whole {
         settle(&mut scan.env, subject, &tally);
     }
+    // Told later, unless it is because of an extent that is wrong, which is told then.
+    if let Some((at, end)) = tally.past {
+        let (inode, size) = (subject.number, inode.size.get());
+        let finding = Finding::new(at, Problem::ExtentPastSize { inode, end, size }).of_file(inode);
+        let late = Late { tree: TreeName::Extents(inode), finding, ends: vec![end] };
+        scan.env.note(&scan.env.check.late, late);
+    }
 }
 
 /// Extents in the payload.
@@ -146,7 +151,7 @@ fn inline<O: Observer>(scan: &mut Scan<'_, O>, subject: &Subject<'_>, tally: &mu
     let Ok(extents) = <[Extent]>::ref_from_bytes(bytes) else {
         let fault = format!("{} bytes of extents are no whole number of them", bytes.len());
         subject.find(&mut scan.env, ".data.inline_bytes", Problem::InodePayload { inode: number, fault });
-        scan.env.check.doubts.note(&scan.env.check.doubts.extents, (number, 0..u64::MAX));
+        scan.env.note(&scan.env.check.doubts.extents, (number, 0..u64::MAX));
         return false;
     };
     let (faults, doubtful) = match is_sound(&scan.env, extents) {
@@ -154,6 +159,7 @@ fn inline<O: Observer>(scan: &mut Scan<'_, O>, subject: &Subject<'_>, tally: &mu
         false => inline_faults(scan, number, tally.limit, extents),
     };
     let doubtful = doubtful.into_iter().chain(core::iter::repeat(false));
+    let mut between = Between::new();
     for ((index, extent), doubtful) in (0u32..).zip(extents).zip(doubtful) {
         let at = || format!("inode[{number}].extents.rec[{index}]");
         let place = ExtentPlace { leaf: ExtentPlace::INLINE, index };
@@ -161,15 +167,25 @@ fn inline<O: Observer>(scan: &mut Scan<'_, O>, subject: &Subject<'_>, tally: &mu
             scan.observer.doubtful_extent(ExtentItem::of_extent(extent, number), place);
             scan.env.check.doubts.claims.store(true, Ordering::Relaxed);
             tally.doubtful();
+            between.doubtful();
         } else {
+            note(&scan.env, number, between.sound(extent));
             one(scan, subject, extent, place, tally, at);
         }
     }
+    note(&scan.env, number, between.end());
     for (index, problem) in faults {
         let at = format!("inode[{number}].extents.rec[{index}]");
         scan.env.findings.push(Finding::new(at, problem).of_file(number));
     }
     true
+}
+
+/// Notes that extents of a file are not known.
+fn note(env: &Env<'_>, inode: u64, missing: Option<Missing>) {
+    if let Some(missing) = missing {
+        env.note(&env.check.doubts.extents, (inode, missing.low.start..missing.bound.start));
+    }
 }
 
 /// Whether nothing is wrong with the extents in a payload, as nearly always.
@@ -206,6 +222,12 @@ fn inline_faults<O: Observer>(
     for index in sound.iter().filter(|index| !line.contains(index)) {
         faults.push((*index, Problem::KeyOrder { fault: format!("key {} is out of order", offset(*index)) }));
         doubtful.get_mut(*index).into_iter().for_each(|doubtful| *doubtful = true);
+        // Of two that contradict each other, nobody knows which is wrong.
+        let contradicts = |other: &&usize| (*other < index) != (offset(**other) < offset(*index));
+        let mut others = line.iter().filter(contradicts);
+        if let (Some(other), None) = (others.next(), others.next()) {
+            doubtful.get_mut(*other).into_iter().for_each(|doubtful| *doubtful = true);
+        }
     }
     for (one, next) in line.iter().zip(line.iter().skip(1)) {
         let (Some(before), Some(after)) = (extents.get(*one), extents.get(*next)) else { continue };
@@ -220,9 +242,7 @@ fn inline_faults<O: Observer>(
             let at = format!("inode[{inode}].extents.rec[{next}]");
             let finding = Finding::new(at, Problem::RecordMergeable { fault }).of_file(inode);
             let (tree, ends) = (TreeName::Extents(inode), vec![after.offset.get()]);
-            if env.marking {
-                env.check.doubts.note(&env.check.late, Late { tree, finding, ends });
-            }
+            env.note(&env.check.late, Late { tree, finding, ends });
         }
     }
     (faults, doubtful)
@@ -249,27 +269,27 @@ fn ascending(list: &[usize], key: impl Fn(usize) -> u64) -> Vec<usize> {
 fn in_tree<O: Observer>(scan: &mut Scan<'_, O>, subject: &Subject<'_>, tally: &mut Tally) -> bool {
     let number = subject.number;
     let (name, root) = (TreeName::Extents(number), &subject.inode.data.tree);
-    let mut gap = Gap::default();
     let Scan { env, observer, extents, .. } = scan;
+    let mut between = Between::new();
     let outcome = walk::<Extent>(env, name, root, |env, item| match item {
         Item::Sound(at, extent) => {
-            note_extents_gap(env, &mut gap, number, Some((extent.offset.get(), extent.end())));
+            note(env, number, between.sound(extent));
             let place = ExtentPlace::of(&at);
-            let within = tally.add(extent, || format!("{name}.{at}"));
-            tally.vague |= !within;
+            tally.add(extent, || format!("{name}.{at}"));
             *extents = extents.saturating_add(1);
-            claim(env, number, extent, || format!("{name}.{at}"));
-            observe(env, observer, ExtentItem::of_extent(extent, number), place, within);
+            claim(env, subject, extent, tally.limit, || format!("{name}.{at}"));
+            observer.extent(env.check.key, ExtentItem::of_extent(extent, number), place);
         }
         Item::Doubtful(at, extent) => {
             let place = ExtentPlace::of(&at);
             tally.doubtful();
+            between.doubtful();
             env.check.doubts.claims.store(true, Ordering::Relaxed);
             observer.doubtful_extent(ExtentItem::of_extent(extent, number), place);
         }
-        Item::Lost => gap.lost(),
+        Item::Lost(missing) => note(env, number, Some(missing)),
     });
-    note_extents_gap(env, &mut gap, number, None);
+    note(env, number, between.end());
     check_counts(env, name, root, &outcome);
     !outcome.lost
 }
@@ -282,37 +302,10 @@ fn one<O: Observer>(
     tally: &mut Tally,
     at: impl Fn() -> String,
 ) {
-    let within = tally.add(extent, &at);
-    tally.vague |= !within;
+    tally.add(extent, &at);
     scan.extents = scan.extents.saturating_add(1);
-    claim(&mut scan.env, subject.number, extent, at);
-    observe(&scan.env, &mut scan.observer, ExtentItem::of_extent(extent, subject.number), place, within);
-}
-
-/// Tells the observer. One past the end of the file is in doubt: that it is there is told of the file.
-fn observe<O: Observer>(env: &Env<'_>, observer: &mut O, item: ExtentItem, place: ExtentPlace, within: bool) {
-    if within {
-        observer.extent(env.check.key, item, place);
-    } else {
-        observer.doubtful_extent(item, place);
-    }
-}
-
-/// Without reverse map: nobody else may have these blocks.
-fn claim(env: &mut Env<'_>, inode: u64, extent: &Extent, at: impl FnOnce() -> String) {
-    if env.check.rmap() || !env.marking {
-        return;
-    }
-    let geometry = env.check.volume.geometry;
-    let Some(place) = geometry.locate(extent.start.get()) else { return };
-    let Some(bitmap) = env.check.group(place.group).and_then(|group| group.claimed.get()) else { return };
-    let start = u64::from(place.block);
-    let length = u64::from(extent.length.get());
-    if let Some(taken) = bitmap.claim(start..start.saturating_add(length)) {
-        let base = geometry.group_start(place.group);
-        let clash = base.saturating_add(taken.start)..base.saturating_add(taken.end);
-        locked(&env.check.clashes).push((clash, inode, at()));
-    }
+    claim(&scan.env, subject, extent, tally.limit, at);
+    scan.observer.extent(scan.env.check.key, ExtentItem::of_extent(extent, subject.number), place);
 }
 
 /// What the inode says of its extents against what they add up to.
@@ -323,15 +316,13 @@ fn settle(env: &mut Env<'_>, subject: &Subject<'_>, tally: &Tally) {
             Problem::ForkCount { inode: number, found: inode.data.count.get(), expected: tally.count };
         subject.find(env, ".data.count", problem);
     }
-    if inode.blocks.get() != tally.blocks && !tally.vague {
+    // Without reverse map nothing else says whether an extent past the size is wrong, or the size.
+    let vague = tally.vague || (tally.past.is_some() && !env.check.rmap());
+    if inode.blocks.get() != tally.blocks && !vague {
         // Told later, unless it is because of an extent that is wrong, which is told then.
-        if env.marking {
-            env.check.doubts.note(&env.check.blocks, (number, inode.blocks.get(), tally.blocks));
+        env.note(&env.check.blocks, (number, inode.blocks.get(), tally.blocks));
+        if inode.blocks.get() > tally.blocks {
+            env.check.doubts.claims.store(true, Ordering::Relaxed);
         }
-    }
-    if !tally.written_at.is_empty() {
-        let problem =
-            Problem::ExtentPastSize { inode: number, end: tally.written_end, size: inode.size.get() };
-        env.findings.push(Finding::new(tally.written_at.clone(), problem).of_file(number));
     }
 }

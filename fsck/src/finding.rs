@@ -106,11 +106,12 @@ impl Finding {
     }
 }
 
-/// Declares the problems: doc comment (the explanation), name, code, severity, named fields, message.
+/// Declares the problems: doc comment (the explanation), name, code, severity, named fields, message, and words in it.
 macro_rules! problems {
     ($(
         $(#[doc = $doc:literal])+
-        $name:ident $code:literal $severity:ident { $($field:ident: $type:ty),* } $message:literal;
+        $name:ident $code:literal $severity:ident { $($field:ident: $type:ty),* } $message:literal
+            $(, $word:ident = $value:expr)*;
     )+) => {
         /// Everything that a check can find. The documentation of each is its explanation; the fields are what its
         /// message and its JSON object name.
@@ -153,7 +154,7 @@ macro_rules! problems {
             fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
                 match self { $(Self::$name { $($field),* } => {
                     $(let _ = $field;)*
-                    write!(f, $message)
+                    write!(f, $message $(, $word = $value)*)
                 })+ }
             }
         }

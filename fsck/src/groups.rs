@@ -1,6 +1,8 @@
 //! Pass 1: group headers and their copies. Pass 2: the indexes of clusters and inodes. The end: counters.
 
-use crate::context::{Check, ChunkState, ClusterState, Env, Group, HeaderView, Index, Marked, locked};
+use crate::context::{
+    Check, ChunkState, ClusterState, Detour, Env, Group, HeaderView, Index, Marked, locked,
+};
 use crate::finding::Finding;
 use crate::problem::Problem;
 use crate::structures::structure_field;
@@ -58,7 +60,9 @@ impl Group {
             header,
             index: Default::default(),
             space: Default::default(),
+            missing: Default::default(),
             claimed: Default::default(),
+            summed: Default::default(),
             hidden: Default::default(),
             lost_chunks: Default::default(),
             outside: Default::default(),
@@ -204,6 +208,27 @@ fn heights(volume: &Volume<Image<'_>>, group: u32, view: &mut HeaderView, findin
     }
 }
 
+/// Trees of groups that are not read from where their roots lead.
+pub(crate) fn detours(volume: &Volume<Image<'_>>, groups: &[Group]) -> Vec<Detour> {
+    let mut detours = Vec::new();
+    for group in groups {
+        let number = group.number;
+        let stored = volume.group(number).or_else(|_| volume.group_copy(number));
+        let (Some(header), Ok(stored)) = (group.header, stored) else { continue };
+        for tree in GroupTree::ALL {
+            let (read, stored) = (header.root(tree), stored.root(tree));
+            let field = match (read.block == stored.block, read.height == stored.height) {
+                (false, _) => "block",
+                (true, false) => "height",
+                (true, true) => continue,
+            };
+            let prefix = format!("{}.", TreeName::Group(tree, number));
+            detours.push(Detour { prefix, root: format!("group[{number}].{}.{field}", tree.name()) });
+        }
+    }
+    detours
+}
+
 /// How well a root fits what it leads to: not at all, to a node of the tree, to one of the right level.
 fn fitness(volume: &Volume<Image<'_>>, group: u32, tree: GroupTree, root: &TreeRoot) -> u8 {
     let place = root.block.get();
@@ -245,14 +270,12 @@ pub(crate) fn index(env: &mut Env<'_>, group: &Group) {
     let number = group.number;
     let mut index = Index::default();
     let (mut clusters, mut chunks) = (Vec::new(), Vec::new());
-    let mut chunk_faults = false;
 
     let (name, root) = (TreeName::Group(GroupTree::Clusters, number), header.root(GroupTree::Clusters));
-    let mut lost = false;
     let outcome = walk::<Cluster>(env, name, root, |_, item| match item {
         Item::Sound(_, cluster) => clusters.push((cluster.start.get(), true)),
         Item::Doubtful(_, cluster) => clusters.push((cluster.start.get(), false)),
-        Item::Lost => lost = true,
+        Item::Lost(_) => {}
     });
     check_counts(env, name, root, &outcome);
     let cluster_blocks = env.check.volume.geometry.cluster_blocks;
@@ -262,18 +285,17 @@ pub(crate) fn index(env: &mut Env<'_>, group: &Group) {
             && u64::from(start).saturating_add(cluster_blocks) <= blocks
     };
     let (known, doubtful) = in_order(&clusters, cluster_blocks, fits);
-    index.clusters_lost = lost || doubtful;
+    index.clusters_lost = outcome.lost || doubtful;
     index.clusters = known
         .into_iter()
         .map(|start| ClusterState { start, reached: [const { AtomicU64::new(0) }; 8] })
         .collect();
 
     let (name, root) = (TreeName::Group(GroupTree::Inodes, number), header.root(GroupTree::Inodes));
-    let mut missing = Vec::new();
     let outcome = walk::<Chunk>(env, name, root, |_, item| match item {
         Item::Sound(_, chunk) => chunks.push((*chunk, true)),
         Item::Doubtful(_, chunk) => chunks.push((*chunk, false)),
-        Item::Lost => missing.push(chunks.len()),
+        Item::Lost(_) => {}
     });
     check_counts(env, name, root, &outcome);
     let limit = u32::try_from(blocks).unwrap_or(u32::MAX);
@@ -282,7 +304,7 @@ pub(crate) fn index(env: &mut Env<'_>, group: &Group) {
         start.is_multiple_of(CHUNK_BLOCKS) && u64::from(start).saturating_add(CHUNK_BLOCKS.into()) <= blocks
     };
     let (known, doubtful) = in_order(&starts, CHUNK_BLOCKS.into(), fits);
-    chunk_faults |= doubtful || !missing.is_empty();
+    let chunk_faults = doubtful || outcome.lost;
     let mut known = known.into_iter().peekable();
     for (chunk, sound) in &chunks {
         if known.next_if_eq(&chunk.start.get()).is_some() {
@@ -363,42 +385,49 @@ pub(crate) fn check_unexpected(check: &Check<'_>, findings: &mut Vec<Finding>) {
 }
 
 /// The bitmap of each cluster against the blocks that were reached, and the header's number of free ones.
-pub(crate) fn check_clusters(env: &mut Env<'_>, group: &Group, roles_differ: bool) {
+pub(crate) fn check_clusters(env: &mut Env<'_>, group: &Group, wrong: &HashSet<String>) {
     let (Some(header), Some(index)) = (group.header, group.index.get()) else { return };
     let number = group.number;
     let geometry = env.check.volume.geometry;
     let (name, root) = (TreeName::Group(GroupTree::Clusters, number), header.root(GroupTree::Clusters));
     let unknown = env.check.doubts.blocks.load(Ordering::Relaxed);
-    let (mut free, mut free_sound, mut free_reached, mut explained) = (0u64, 0u64, 0u64, false);
+    let (mut free, mut free_sound, mut free_right, mut explained) = (0u64, 0u64, 0u64, false);
     let mut found = Vec::new();
     // The tree was checked before: what is wrong with it is known.
     let before = env.findings.len();
-    let outcome = walk::<Cluster>(env, name, root, |_, item| {
+    let outcome = walk::<Cluster>(env, name, root, |env, item| {
         let (at, cluster, sound) = match item {
             Item::Sound(at, cluster) => (at, cluster, true),
             Item::Doubtful(at, cluster) => (at, cluster, false),
-            Item::Lost => return,
+            Item::Lost(_) => return,
         };
         let start = cluster.start.get();
         let unused = geometry.cluster_blocks.saturating_sub(cluster.used.get().into());
         free = free.saturating_add(unused);
         free_sound = free_sound.saturating_add(if sound { unused } else { 0 });
         let Some(state) = index.cluster_of(start, 1) else { return };
-        let mut reached_count = 0u64;
+        let mut used = 0u64;
         let (mut unmarked, mut unused) = ((0u64, 0u64), (0u64, 0u64));
         for (word, (reached, recorded)) in (0u32..).zip(state.reached.iter().zip(&cluster.bitmap)) {
             let (reached, recorded) = (reached.load(Ordering::Relaxed), recorded.get());
-            reached_count = reached_count.saturating_add(reached.count_ones().into());
-            for (bits, tally) in [(reached & !recorded, &mut unmarked), (recorded & !reached, &mut unused)] {
+            let first = geometry.volume_block(number, start.saturating_add(word * 64));
+            // What nothing was found to use may be used by what cannot be read.
+            let may_be_used = |bit: &u32| env.check.may_be_in_use(first.saturating_add((*bit).into()));
+            let unreached = recorded & !reached;
+            let idle = match unknown {
+                true => bits(unreached).filter(|bit| !may_be_used(bit)).fold(0, |all, bit| all | 1 << bit),
+                false => unreached,
+            };
+            used = used.saturating_add(((reached | recorded) & !idle).count_ones().into());
+            for (bits, tally) in [(reached & !recorded, &mut unmarked), (idle, &mut unused)] {
                 if bits != 0 && tally.1 == 0 {
-                    let first = start.saturating_add(word * 64 + bits.trailing_zeros());
-                    tally.0 = geometry.volume_block(number, first);
+                    tally.0 = first.saturating_add(bits.trailing_zeros().into());
                 }
                 tally.1 = tally.1.saturating_add(bits.count_ones().into());
             }
         }
-        free_reached = free_reached.saturating_add(geometry.cluster_blocks.saturating_sub(reached_count));
-        if !sound || roles_differ {
+        free_right = free_right.saturating_add(geometry.cluster_blocks.saturating_sub(used));
+        if !sound || wrong.contains(&format!("{name}.{at}.start")) {
             explained = true;
             return;
         }
@@ -410,7 +439,7 @@ pub(crate) fn check_clusters(env: &mut Env<'_>, group: &Group, roles_differ: boo
             let (block, blocks) = unmarked;
             found.push(Finding::new(word(block), Problem::ClusterUsed { block, blocks }));
         }
-        if unused.1 > 0 && !unknown {
+        if unused.1 > 0 {
             let (block, blocks) = unused;
             found.push(Finding::new(word(block), Problem::ClusterUnused { block, blocks }));
         }
@@ -420,10 +449,15 @@ pub(crate) fn check_clusters(env: &mut Env<'_>, group: &Group, roles_differ: boo
     env.findings.append(&mut found);
     let agrees = header.cluster_free == free
         || header.cluster_free == free_sound
-        || (differs && header.cluster_free == free_reached);
+        || (differs && header.cluster_free == free_right);
     if !outcome.lost && !agrees {
         count(env, number, "cluster_free", header.cluster_free, free);
     }
+}
+
+/// The bits that are set, from the lowest.
+fn bits(word: u64) -> impl Iterator<Item = u32> {
+    (0..u64::BITS).filter(move |bit| word >> bit & 1 != 0)
 }
 
 /// Numbers of inodes in a group's header against the chunks.
@@ -450,7 +484,7 @@ pub(crate) fn check_inode_counts(env: &mut Env<'_>, group: &Group) {
 pub(crate) fn check_free_count(env: &mut Env<'_>, group: &Group, swept: Option<u64>) {
     let Some(header) = group.header else { return };
     let proof = *locked(&group.space);
-    if proof.doubtful || header.free_blocks == proof.free_blocks || Some(header.free_blocks) == swept {
+    if proof.free_doubtful || header.free_blocks == proof.free_blocks || Some(header.free_blocks) == swept {
         return;
     }
     count(env, group.number, "free_blocks", header.free_blocks, proof.free_blocks);

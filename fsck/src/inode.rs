@@ -3,10 +3,12 @@
 use crate::context::Env;
 use crate::inodes::Subject;
 use crate::problem::Problem;
-use crate::values::value;
+use crate::values::{Place, value};
 use paxfs_format::declare::OnDisk;
+use paxfs_format::entry::value_blocks;
 use paxfs_format::group::TreeRoot;
 use paxfs_format::inode::{FileType, Fork, ForkFormat, Inode, InodeFlags, MAX_SYMLINK, PAYLOAD_SIZE, Which};
+use paxfs_format::units::BlockNo;
 use std::sync::atomic::Ordering;
 use zerocopy::IntoBytes;
 
@@ -129,18 +131,25 @@ fn borders(env: &mut Env<'_>, subject: &Subject<'_>, kind: FileType, tail: bool)
         let problem = Problem::InodePayload { inode: number, fault: fault.to_owned() };
         subject.find(env, field, problem);
     };
-    if inode.data.format == ForkFormat::INLINE {
+    let is_values = inode.data.format == ForkFormat::VALUES;
+    if is_values || inode.data.format == ForkFormat::INLINE {
         let unit = match kind {
             FileType::Regular => size_of::<paxfs_format::extent::Extent>() as u64,
             FileType::Directory => 8,
+            _ if is_values => size_of::<BlockNo>() as u64,
             _ => 1,
         };
         let expected = match kind {
             FileType::Regular => inode.data.count.get().saturating_mul(unit),
+            _ if is_values => (value_blocks(inode.size.get()) as u64).saturating_mul(unit),
             _ => inode.size.get(),
         };
-        let fits = !data.is_multiple_of(unit) || (data != expected && !sound(data) && sound(expected));
-        if fits {
+        let ends = |from: u64| {
+            let end = usize::try_from(from).ok().and_then(|from| from.checked_add(length));
+            let behind = end.and_then(|end| inode.payload.0.get(end..));
+            sound(from) && behind.is_some_and(|behind| behind.iter().all(|&byte| byte == 0))
+        };
+        if !data.is_multiple_of(unit) || (data != expected && !ends(data) && ends(expected)) {
             find(".data.inline_bytes", "the bytes of the data fork do not end where its contents do");
             return false;
         }
@@ -214,7 +223,7 @@ pub(crate) fn symlink(env: &mut Env<'_>, subject: &Subject<'_>) {
             inline.to_vec()
         }
         ForkFormat::VALUES if size <= MAX_SYMLINK => {
-            match value(env, subject, inline, size, |ordinal| format!("inode[{number}].value[{ordinal}]")) {
+            match value(env, subject, inline, size, &Place::Target) {
                 Ok(target) => target,
                 Err(None) => return,
                 Err(Some(fault)) => {

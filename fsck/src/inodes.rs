@@ -100,7 +100,7 @@ impl<'c, O: Observer> Scan<'c, O> {
                 // Past the end of the device: reported as a whole. Nobody knows these inodes.
                 for slot in (at * 8..at * 8 + 8).filter(|slot| used >> slot & 1 != 0) {
                     let number = chunk.inode(group_start, slot);
-                    self.env.check.doubts.note(&self.env.check.doubts.inodes, number);
+                    self.env.note(&self.env.check.doubts.inodes, number);
                 }
                 continue;
             };
@@ -126,7 +126,7 @@ impl<'c, O: Observer> Scan<'c, O> {
             let (inode, inodes) =
                 (chunk.inode(group_start, free.trailing_zeros()), u64::from(free.count_ones()));
             let never = self.env.check.volume.inode_unverified(inode).is_ok_and(is_zero);
-            let fault = if never { "their slots were never used" } else { "their slots are free" };
+            let fault = if never { "never used" } else { "freed" };
             // One alone may just as well have been wiped; several at once are the work of the chunk's record.
             let at = match (inodes, never) {
                 (1, true) => format!("inode[{inode}]"),
@@ -210,7 +210,7 @@ impl<'c, O: Observer> Scan<'c, O> {
     /// Nothing that needs this inode can be compared.
     fn unknown(&self, number: u64) {
         let doubts = &self.env.check.doubts;
-        doubts.note(&doubts.inodes, number);
+        self.env.note(&doubts.inodes, number);
         doubts.blocks.store(true, Ordering::Relaxed);
     }
 
@@ -280,9 +280,9 @@ impl<'c, O: Observer> Scan<'c, O> {
     fn unknown_forks(&self, number: u64) {
         let doubts = &self.env.check.doubts;
         doubts.blocks.store(true, Ordering::Relaxed);
-        doubts.note(&doubts.pointers, number);
-        doubts.note(&doubts.entries, (number, 0, u64::MAX));
-        doubts.note(&doubts.extents, (number, 0..u64::MAX));
+        self.env.note(&doubts.pointers, number);
+        self.env.note(&doubts.entries, (number, 0, u64::MAX));
+        self.env.note(&doubts.extents, (number, 0..u64::MAX));
     }
 
     fn data(&mut self, subject: &Subject<'c>, kind: FileType) {
@@ -314,7 +314,7 @@ impl<'c, O: Observer> Scan<'c, O> {
         let Totals { pointers, whole, .. } = entries::attributes(self, subject, kind);
         let check = self.env.check;
         if !whole {
-            check.doubts.note(&check.doubts.pointers, number);
+            self.env.note(&check.doubts.pointers, number);
             return false;
         }
         let root = check.volume.superblock.root.get();
@@ -341,8 +341,8 @@ impl<'c, O: Observer> Scan<'c, O> {
         let nameless = pointers == 0 && !orphan;
         // Whether it is an orphan is not known when the record of its chunk is wrong.
         let nameless = nameless && !(told && links == 0);
-        if (links != pointers || nameless) && self.env.marking {
-            check.doubts.note(&check.links, LinkDoubt { inode: number, links, pointers, orphan });
+        if links != pointers || nameless {
+            self.env.note(&check.links, LinkDoubt { inode: number, links, pointers, orphan });
         }
         orphan && links > 0 && pointers > 0
     }

@@ -6,6 +6,8 @@ use crate::observe::ExtentPlace;
 use crate::patch::Patch;
 use crate::space_naming::mismatches;
 use core::ops::Range;
+use paxfs_format::geometry::BLOCK_BYTES;
+use paxfs_format::record::Key;
 use paxfs_format::rmap::Owner;
 
 /// An extent on one side, and where it is.
@@ -37,12 +39,19 @@ impl Pair {
 }
 
 /// What is not to be told, because it follows from what could not be read or has been told.
-pub(crate) fn silence(check: &Check<'_>, pairs: &mut [Pair]) {
-    let mut damaged = locked(&check.doubts.inodes).clone();
-    damaged.sort_unstable();
-    let mut lost_extents = locked(&check.doubts.extents).clone();
-    lost_extents.sort_unstable_by_key(|(inode, range)| (*inode, range.start));
-    let lost_rmap = locked(&check.doubts.rmap).clone();
+pub(crate) fn silence(check: &Check<'_>, pairs: &mut Vec<Pair>) {
+    let unknown = Unknown::of(check);
+    // Records that both may have a partner where nobody can look are none for each other.
+    let mut apart = Vec::new();
+    for pair in pairs.iter_mut() {
+        if let (Some(file), Some(rmap)) = (&pair.file, &pair.rmap)
+            && unknown.has_rmap_of(check, file)
+            && unknown.has_extent_of(check, rmap)
+        {
+            apart.push(Pair::new(None, pair.rmap.take()));
+        }
+    }
+    pairs.append(&mut apart);
     for pair in pairs {
         if is_of_lost_cluster(check, &pair.file) || is_of_lost_cluster(check, &pair.rmap) {
             // What the reverse map has stays.
@@ -56,28 +65,52 @@ pub(crate) fn silence(check: &Check<'_>, pairs: &mut [Pair]) {
                 pair.blame_rmap = rmap.doubtful;
             }
             (Some(file), None) => {
-                let place = check.volume.geometry.locate(file.item.start);
-                // A group whose roots are lost has no reverse map to speak of.
-                let lost = place.is_none_or(|place| {
-                    let group = check.group(place.group);
-                    group.is_none_or(|group| group.header.is_none())
-                        || lost_rmap.iter().any(|(group, starts)| {
-                            *group == place.group && starts.contains(&u64::from(place.block))
-                        })
-                });
+                let lost = unknown.has_rmap_of(check, file);
                 pair.silent = file.doubtful || lost;
                 pair.blame_rmap = lost;
             }
             (None, Some(rmap)) => {
-                let (inode, offset) = (rmap.item.inode, rmap.item.offset);
-                let first = lost_extents.partition_point(|(other, _)| *other < inode);
-                let of_inode = lost_extents.iter().skip(first).take_while(|(other, _)| *other == inode);
-                let lost = of_inode.clone().any(|(_, range)| range.contains(&offset));
-                pair.silent = rmap.doubtful || lost || check.is_unknown(inode, &damaged);
+                pair.silent = rmap.doubtful || unknown.has_extent_of(check, rmap);
                 pair.blame_rmap = rmap.doubtful;
             }
             (None, None) => {}
         }
+    }
+}
+
+/// What is not known of files, sorted.
+struct Unknown {
+    inodes: Vec<u64>,
+    /// Inode, file blocks.
+    extents: Vec<(u64, Range<u64>)>,
+}
+
+impl Unknown {
+    fn of(check: &Check<'_>) -> Self {
+        let mut inodes = locked(&check.doubts.inodes).clone();
+        inodes.sort_unstable();
+        let mut extents = locked(&check.doubts.extents).clone();
+        extents.sort_unstable_by_key(|(inode, range)| (*inode, range.start));
+        Unknown { inodes, extents }
+    }
+
+    /// Whether the reverse map may have an extent of a file where it cannot be read.
+    fn has_rmap_of(&self, check: &Check<'_>, file: &Held) -> bool {
+        let Some(place) = check.volume.geometry.locate(file.item.start) else { return true };
+        // A group whose roots are lost has no reverse map to speak of.
+        let Some(group) = check.group(place.group).filter(|group| group.header.is_some()) else {
+            return true;
+        };
+        let key = Key { start: place.block.into(), owner: file.item.inode, offset: file.item.offset };
+        locked(&group.missing.rmap).iter().any(|missing| missing.has(key))
+    }
+
+    /// Whether a file may have the extent of a record of the reverse map where it cannot be read.
+    fn has_extent_of(&self, check: &Check<'_>, rmap: &Held) -> bool {
+        let (inode, offset) = (rmap.item.inode, rmap.item.offset);
+        let first = self.extents.partition_point(|(other, _)| *other < inode);
+        let mut of_inode = self.extents.iter().skip(first).take_while(|(other, _)| *other == inode);
+        of_inode.any(|(_, range)| range.contains(&offset)) || check.is_unknown(inode, &self.inodes)
     }
 }
 
@@ -134,9 +167,10 @@ pub(crate) fn judge(check: &Check<'_>, pairs: &mut [Pair]) {
             }
             let misfit = |list: &[Range<u64>]| ranges.iter().map(|range| overlap(list, range)).sum::<u64>();
             let (rmap, files) = (misfit(&with_rmap), misfit(&with_files));
-            let lone_rmap = pair.file.is_none();
-            // A record without any extent stays unless something says that its blocks are not in use.
-            pair.blame_rmap |= if lone_rmap { files < rmap } else { files <= rmap };
+            // A record without any extent stays unless something says that its blocks are not in use; and one extent that
+            // its file's size does not allow is wrong unless something speaks for it.
+            let needs_proof = pair.file.is_none_or(|file| is_past_size(check, &file.item));
+            pair.blame_rmap |= if needs_proof { files < rmap } else { files <= rmap };
         }
     }
 }
@@ -148,6 +182,13 @@ fn is_cluster_wrong(check: &Check<'_>, pair: &Pair) -> bool {
     group.is_some_and(|group| {
         locked(&group.outside).iter().any(|(block, _)| (rmap.item.start..rmap.item.end()).contains(block))
     })
+}
+
+/// Whether written blocks of an extent lie past the end of its file.
+fn is_past_size(check: &Check<'_>, item: &ExtentItem) -> bool {
+    let limit = check.volume.inode(item.inode).map(|inode| inode.size.get().div_ceil(BLOCK_BYTES));
+    let end = item.offset.saturating_add(item.length.into());
+    item.flags == 0 && limit.is_ok_and(|limit| end > limit)
 }
 
 pub(crate) fn is_role(held: &Option<Held>) -> bool {

@@ -2,16 +2,18 @@
 //!
 //! * The specification: [`problem`] (everything that can be found), [`severity`], [`finding`] (what, where, whom it hits).
 //! * The check: [`check`] (pass after pass), `summary` (what it comes to), `usage` (what it costs).
-//! * Pass 1: `superblocks`, `journal`, `groups`. Pass 2: `groups`, `space`, `sweep`; `claims` and `bitmap` without reverse map.
+//! * Pass 1: `superblocks`, `misfit`, `journal`, `groups`. Pass 2: `groups`, `space`, `sweep`; `claims` and `bitmap` without
+//!   reverse map.
 //!   Pass 3: `inodes`, `inode`, `extents`, `entries` and `body`, `values`. Pass 4: `directories`. Pass 5: `sums`.
-//! * Proofs and what follows when one fails: `multiset`, `observe`, `differences`; `naming`, `judge`, `patch` and
-//!   `space_naming` for space, `names_naming` for names.
+//! * Proofs and what follows when one fails: `multiset`, `observe`, `differences`; `naming`, `judge`, `patch`, `alarms`,
+//!   `runs` and `space_naming` for space, `names_naming` for names; `doubts` says what neither side knows.
 //! * Beneath: `context` (what passes share), `trees` (walks), `pool` (threads), `structures` (words).
 //! * The tool: [`cli`], [`report`], `progress`, `replay`, [`exit`], [`run`].
 //!
 //! The check neither prints nor ends the process, changes nothing on the device, and reports everything it finds through
 //! one callback, in the same order every time.
 
+mod alarms;
 mod bitmap;
 mod body;
 mod check;
@@ -20,6 +22,7 @@ pub mod cli;
 mod context;
 mod differences;
 mod directories;
+mod doubts;
 mod entries;
 mod error;
 pub mod exit;
@@ -30,6 +33,7 @@ mod inode;
 mod inodes;
 mod journal;
 mod judge;
+mod misfit;
 mod multiset;
 mod names_naming;
 mod naming;
@@ -41,6 +45,7 @@ mod progress;
 mod replay;
 pub mod report;
 pub mod run;
+mod runs;
 pub mod severity;
 mod space;
 mod space_naming;

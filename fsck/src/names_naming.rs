@@ -87,6 +87,8 @@ pub(crate) fn names<'c>(check: &'c Check<'c>, pool: &Pool<'_>, unchecked: &mut V
         }
     }
     findings.extend(counts(check, &pairs));
+    // What is wrong by itself is no name; one whose partner cannot be read is one.
+    silent.retain(|pair| pair.0.or(pair.1).is_some_and(|held| held.doubtful));
     pairs.append(&mut silent);
     findings.extend(links(check, &pairs));
     findings

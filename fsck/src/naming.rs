@@ -5,7 +5,7 @@
 //! remains then is told of free space and refcounts, so that one wrong record is one finding.
 
 use crate::context::{Check, Env, locked};
-use crate::differences::{Differences, Side, Take, differences};
+use crate::differences::{Side, Take, differences};
 use crate::extents::ExtentItem;
 use crate::finding::Finding;
 use crate::inodes::{JOB_CHUNKS, Scan};
@@ -21,7 +21,8 @@ use core::ops::Range;
 use paxfs_format::cluster::Cluster;
 use paxfs_format::geometry::BLOCK_BYTES;
 use paxfs_format::group::GroupTree;
-use paxfs_format::rmap::Rmap;
+use paxfs_format::rmap::{Owner, Rmap};
+use std::collections::HashSet;
 
 /// Hands extents on, and nothing else.
 struct Extents<'t> {
@@ -90,7 +91,7 @@ fn reverse_maps<'c>(check: &'c Check<'c>, take: Take<'_, Held>) {
             let (at, record, doubtful) = match item {
                 Item::Sound(at, record) => (at, record, false),
                 Item::Doubtful(at, record) => (at, record, true),
-                Item::Lost => return,
+                Item::Lost(_) => return,
             };
             let item = ExtentItem::of_rmap(record, start);
             take(Side::Right, check.key.hash(&item), Held { item, place: ExtentPlace::of(&at), doubtful });
@@ -128,8 +129,10 @@ pub(crate) fn space<'c>(check: &'c Check<'c>, pool: &Pool<'_>, unchecked: &mut V
         if found.cut {
             unchecked.push("not all differences of extents and reverse map are listed".to_owned());
         }
-        pairs = pair(found);
+        let (cut, left, right) = uncut(check, found.left, found.right);
+        pairs = pair(left, right);
         silence(check, &mut pairs);
+        findings.extend(cut.iter().filter_map(|held| mergeable(check, held)));
         judge(check, &mut pairs);
         findings.extend(pairs.iter().filter(|pair| !pair.silent).filter_map(|pair| told(check, pair)));
     }
@@ -153,15 +156,14 @@ pub(crate) fn space<'c>(check: &'c Check<'c>, pool: &Pool<'_>, unchecked: &mut V
 fn blamed(check: &Check<'_>, pairs: &[Pair]) -> Vec<Blamed> {
     let mut blamed = Vec::new();
     // What is wrong by itself has been told, and explains nothing else.
-    let doubtful = |held: &Option<Held>| held.is_some_and(|held| held.doubtful);
-    for pair in pairs.iter().filter(|pair| !doubtful(&pair.file) && !doubtful(&pair.rmap)) {
-        for group in &check.groups {
+    for pair in pairs.iter().filter(|pair| !pair.silent) {
+        for group in check.groups.iter().filter(|_| pair.blame_rmap) {
             let range = |held: &Option<Held>| held.and_then(|held| inside(check, group, &held.item));
             let (Some(wrong), right) = (range(&pair.rmap), range(&pair.file)) else { continue };
             let tree = TreeName::Group(GroupTree::Rmap, group.number);
             blamed.push(Blamed { tree, right: right.unwrap_or(wrong.clone()), wrong });
         }
-        if let Some(file) = pair.file {
+        if let Some(file) = pair.file.filter(|_| !pair.blame_rmap) {
             let range = |item: &ExtentItem| item.offset..item.offset.saturating_add(item.length.into());
             let wrong = range(&file.item);
             let right = pair.rmap.map_or(wrong.clone(), |rmap| range(&rmap.item));
@@ -186,10 +188,76 @@ fn blocks(check: &Check<'_>, pairs: &[Pair]) -> Vec<Finding> {
     doubts.iter().filter_map(told).collect()
 }
 
+/// Takes away what is the same on both sides but for how it is cut into records. That it is cut is another finding, and
+/// these are the records of the reverse map that should be one with another.
+fn uncut(check: &Check<'_>, left: Vec<Held>, right: Vec<Held>) -> (Vec<Held>, Vec<Held>, Vec<Held>) {
+    let (left, right) = (joined(check, left), joined(check, right));
+    let whole =
+        |side: &[Vec<Held>]| -> HashSet<ExtentItem> { side.iter().filter_map(|row| one_of(row)).collect() };
+    let (of_left, of_right) = (whole(&left), whole(&right));
+    let is_same =
+        |row: &[Held], others: &HashSet<ExtentItem>| one_of(row).is_some_and(|item| others.contains(&item));
+    let cut = right
+        .iter()
+        .filter(|row| is_same(row, &of_left))
+        .flat_map(|row| row.iter().skip(1).copied())
+        .collect();
+    let rest = |side: Vec<Vec<Held>>, others: &HashSet<ExtentItem>| -> Vec<Held> {
+        side.into_iter().filter(|row| !is_same(row, others)).flatten().collect()
+    };
+    (cut, rest(left, &of_right), rest(right, &of_left))
+}
+
+/// Records in rows, each of which could be one record.
+fn joined(check: &Check<'_>, mut list: Vec<Held>) -> Vec<Vec<Held>> {
+    list.sort_unstable_by_key(|held| (held.item.inode, held.item.offset, held.item.start));
+    let mut rows: Vec<Vec<Held>> = Vec::new();
+    let group = |item: &ExtentItem| check.volume.geometry.locate(item.start).map(|place| place.group);
+    let goes_on = |one: &Held, next: &Held| {
+        let is_data = Owner::new(one.item.inode).is_inode();
+        let offset = if is_data { one.item.offset.saturating_add(one.item.length.into()) } else { 0 };
+        let alike = (one.item.inode, one.item.flags) == (next.item.inode, next.item.flags);
+        alike
+            && !one.doubtful
+            && !next.doubtful
+            && (offset, one.item.end()) == (next.item.offset, next.item.start)
+            && group(&one.item) == group(&next.item)
+    };
+    for held in list {
+        match rows.last_mut() {
+            Some(row) if row.last().is_some_and(|last| goes_on(last, &held)) => row.push(held),
+            _ => rows.push(vec![held]),
+        }
+    }
+    rows
+}
+
+/// The record that a row could be.
+fn one_of(row: &[Held]) -> Option<ExtentItem> {
+    let (first, last) = (row.first()?, row.last()?);
+    let length = u32::try_from(last.item.end().checked_sub(first.item.start)?).ok()?;
+    Some(ExtentItem { length, ..first.item })
+}
+
+/// A record of the reverse map that should be one with another: told unless a walk met them side by side.
+fn mergeable(check: &Check<'_>, held: &Held) -> Option<Finding> {
+    let at = rmap_path(check, held);
+    let is_told = locked(&check.late).iter().any(|late| late.finding.at == at);
+    let fault = "should be one with another before it".to_owned();
+    (!is_told).then(|| Finding::new(at, Problem::RecordMergeable { fault }))
+}
+
+/// The path of a record of the reverse map.
+fn rmap_path(check: &Check<'_>, held: &Held) -> String {
+    let group = check.volume.geometry.locate(held.item.start).map_or(0, |place| place.group);
+    let ExtentPlace { leaf, index } = held.place;
+    format!("rmap[{group}].leaf[{leaf}].rec[{index}]")
+}
+
 /// Puts records together that mean the same extent.
-fn pair(found: Differences<Held>) -> Vec<Pair> {
-    let mut left: Vec<Option<Held>> = found.left.into_iter().map(Some).collect();
-    let mut right: Vec<Option<Held>> = found.right.into_iter().map(Some).collect();
+fn pair(left: Vec<Held>, right: Vec<Held>) -> Vec<Pair> {
+    let mut left: Vec<Option<Held>> = left.into_iter().map(Some).collect();
+    let mut right: Vec<Option<Held>> = right.into_iter().map(Some).collect();
     left.sort_unstable_by_key(|held| held.map(|held| held.item));
     right.sort_unstable_by_key(|held| held.map(|held| held.item));
     let mut pairs = Vec::new();
@@ -243,11 +311,7 @@ fn join<K: Ord>(
 }
 
 fn told(check: &Check<'_>, pair: &Pair) -> Option<Finding> {
-    let of_rmap = |held: &Held| {
-        let group = check.volume.geometry.locate(held.item.start).map_or(0, |place| place.group);
-        let ExtentPlace { leaf, index } = held.place;
-        format!("rmap[{group}].leaf[{leaf}].rec[{index}]")
-    };
+    let of_rmap = |held: &Held| rmap_path(check, held);
     let offset = |item: &ExtentItem| item.offset.saturating_mul(BLOCK_BYTES);
     let missing = |item: &ExtentItem| {
         // Where it would have to be: the group's tree as a whole.

@@ -60,7 +60,7 @@ pub(crate) fn records<'c>(check: &'c Check<'c>, group: &Group, patch: &Patch, mu
         patch.remove.is_empty() || !patch.remove.contains(&(number, ExtentItem::of_rmap(record, start)))
     };
     let mut extra: Vec<Rmap> = patch.add.get(&number).cloned().unwrap_or_default();
-    if locked(&group.space).doubtful {
+    if locked(&group.space).rmap_doubtful {
         // Records out of order may be right all the same: those that no difference is about.
         walk::<Rmap>(&mut env, name, root, |_, item| {
             if let Item::Doubtful(_, record) = item

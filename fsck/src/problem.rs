@@ -15,6 +15,13 @@
 //! 8. reflink needs rmap: `PX-SB-REFLINK`
 
 use crate::finding::problems;
+use paxfs_format::words::{counted, transactions};
+
+/// Transactions that follow each other; there are one or two.
+fn span(first: u64, last: u64) -> String {
+    let both = [first, last];
+    transactions(if first == last { core::slice::from_ref(&first) } else { &both })
+}
 
 problems! {
     // ── superblock and journal ────────────────────────────────────────────────────────────────────────────────────
@@ -47,7 +54,8 @@ problems! {
     /// The device is smaller than the volume that its superblock describes. What lies past its end cannot be read:
     /// perhaps the image was copied in part, or the device shrunk.
     DeviceShort "PX-DEVICE-SHORT" Loss { blocks: u64, device_blocks: u64 }
-        "the volume has {blocks} blocks, the device only {device_blocks}";
+        "the volume has {blocks}, the device only {device_blocks}",
+            blocks = counted(*blocks, "block");
     /// The volume was not closed by its last user, but no transaction is pending: there is nothing to replay. A check
     /// that finds nothing else marks it clean.
     NotClosed "PX-STATE-OPEN" Notice { state: u32 }
@@ -66,7 +74,10 @@ problems! {
     /// Transactions are committed in the journal and not all in their homes: the normal state after a crash. Everything
     /// is checked as it will be after the replay. -p replays them.
     JournalPending "PX-JOURNAL-PENDING" Notice { first: u64, last: u64, blocks: u64, lines: u64 }
-        "transactions {first} to {last} wait to be replayed: {lines} cache lines of {blocks} blocks";
+        "{transactions} to be replayed: {lines} of {blocks}",
+            transactions = span(*first, *last),
+            lines = counted(*lines, "cache line"),
+            blocks = counted(*blocks, "block");
     /// A committed transaction in the journal is damaged, and cannot be replayed. What it changed may be there in part;
     /// the check sees the volume without it.
     JournalDamaged "PX-JOURNAL-DAMAGED" Loss { fault: String }
@@ -159,10 +170,12 @@ problems! {
         "block {block} is in use as metadata twice";
     /// A block of a metadata cluster is in use but marked free: it may be overwritten at any time.
     ClusterUsed "PX-CLUSTER-USED" Damage { block: u64, blocks: u64 }
-        "{blocks} blocks of the cluster, the first of them {block}, are in use but marked free";
+        "in use in the cluster, but marked free: {blocks}, the first of them {block}",
+            blocks = counted(*blocks, "block");
     /// A block of a metadata cluster is marked in use, and nothing uses it. The space is lost until a repair frees it.
     ClusterUnused "PX-CLUSTER-UNUSED" Notice { block: u64, blocks: u64 }
-        "{blocks} blocks of the cluster, the first of them {block}, are marked in use, but nothing uses them";
+        "marked in use in the cluster, but used by nothing: {blocks}, the first of them {block}",
+            blocks = counted(*blocks, "block");
     /// A record of the cluster tree is not where the reverse map has a cluster, and metadata is in use there.
     ClusterWrong "PX-CLUSTER-WRONG" Damage { found: String, expected: String }
         "the cluster tree has {found}; the reverse map and what is in use say {expected}";
@@ -171,7 +184,8 @@ problems! {
         "the inode chunk at block {block} lies in no metadata cluster";
     /// No inode is where the inode index has a chunk of them.
     ChunkLost "PX-CHUNK-LOST" Loss { block: u64, inodes: u64 }
-        "the chunk at block {block} has {inodes} inodes in use, but none is there";
+        "the chunk at block {block} has {inodes} in use, but none is there",
+            inodes = counted(*inodes, "inode");
 
     // ── space ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -181,47 +195,60 @@ problems! {
         "the reverse map has {found}, the volume has {expected}";
     /// A file's blocks overlap metadata: both claim them, and one overwrites the other.
     RmapCrossed "PX-RMAP-CROSSED" Loss { block: u64, blocks: u64, inode: u64 }
-        "{blocks} blocks from block {block} on belong to inode {inode} and to metadata";
+        "inode {inode} has {blocks} from block {block} on, and so has metadata",
+            blocks = counted(*blocks, "block");
     /// Two files own the same blocks on a volume without reflink. Repair gives one of them a copy.
     DataTwice "PX-DATA-TWICE" Loss { block: u64, blocks: u64, inode: u64, other: u64 }
-        "{blocks} blocks from block {block} on belong to inode {inode} and to inode {other}, and the volume has no \
-         reflink";
+        "inode {inode} has {blocks} from block {block} on, and so has inode {other}; the volume has no reflink",
+            blocks = counted(*blocks, "block");
     /// A file's blocks are metadata, or reach into it (on a volume without reverse map).
     DataCrossed "PX-DATA-CROSSED" Loss { block: u64, blocks: u64, inode: u64 }
-        "{blocks} blocks from block {block} on belong to inode {inode}, but are metadata";
+        "inode {inode} has {blocks} from block {block} on, and so has metadata",
+            blocks = counted(*blocks, "block");
     /// A shared block is unwritten for one of its owners: it reads as zeros there, and a first write to it would change
     /// the others.
     SharedUnwritten "PX-SHARED-UNWRITTEN" Damage { block: u64, blocks: u64, inode: u64, count: u64 }
-        "{blocks} blocks from block {block} on are unwritten for inode {inode}, but have {count} owners";
+        "unwritten for inode {inode}, but with {count} owners: {blocks} from block {block} on",
+            blocks = counted(*blocks, "block");
     /// Nobody owns these blocks, and the free-space tree does not have them: they are lost to use until a repair.
     FreeMissing "PX-FREE-MISSING" Notice { block: u64, blocks: u64 }
-        "{blocks} blocks from block {block} on belong to nobody, but are not in the free-space tree";
+        "not in the free-space tree, but nobody's: {blocks} from block {block} on",
+            blocks = counted(*blocks, "block");
     /// The free-space tree has blocks that somebody owns: the next write may go into them.
     FreeOwned "PX-FREE-OWNED" Damage { block: u64, blocks: u64 }
-        "{blocks} blocks from block {block} on are in the free-space tree, but belong to somebody";
+        "in the free-space tree, but somebody's: {blocks} from block {block} on",
+            blocks = counted(*blocks, "block");
     /// A record of the free-space tree is not the run that nobody owns there.
     FreeWrong "PX-FREE-WRONG" Damage { block: u64, blocks: u64, expected_block: u64, expected_blocks: u64 }
-        "the record has {blocks} blocks from block {block} on; free are {expected_blocks} from block {expected_block} on";
+        "the record has {blocks} from block {block} on; free there: {expected_blocks} from block {expected_block} on",
+            blocks = counted(*blocks, "block"),
+            expected_blocks = counted(*expected_blocks, "block");
     /// Blocks are shared, and the refcount tree does not say so: a write to one owner would change the others.
     RefcountMissing "PX-REFCOUNT-MISSING" Damage { block: u64, blocks: u64, count: u64 }
-        "{blocks} blocks from block {block} on have {count} owners, but no refcount record";
+        "without a refcount record, but with {count} owners: {blocks} from block {block} on",
+            blocks = counted(*blocks, "block");
     /// The refcount tree has a record of blocks that are not shared.
     RefcountExtra "PX-REFCOUNT-EXTRA" Damage { block: u64, blocks: u64, count: u64 }
-        "the record counts {count} owners of {blocks} blocks from block {block} on, which are not shared";
+        "the record counts {count} owners, but nobody shares them: {blocks} from block {block} on",
+            blocks = counted(*blocks, "block");
     /// A refcount record is not what the reverse map counts.
     RefcountWrong "PX-REFCOUNT-WRONG" Damage {
         block: u64, blocks: u64, count: u64, expected_block: u64, expected_blocks: u64, expected_count: u64
     }
-        "the record counts {count} owners of {blocks} blocks from block {block} on; the reverse map has \
-         {expected_count} of {expected_blocks} blocks from block {expected_block} on";
+        "the record counts {count} owners of {blocks} from block {block} on; the reverse map has {expected_count} of \
+         {expected_blocks} from block {expected_block} on",
+            blocks = counted(*blocks, "block"),
+            expected_blocks = counted(*expected_blocks, "block");
     /// A file has blocks that the reverse map does not know, and that are not free either. The file is right.
     RmapMissing "PX-RMAP-MISSING" Damage { block: u64, blocks: u64, inode: u64, offset: u64 }
-        "inode {inode} has {blocks} blocks from block {block} on at file block {offset}, which the reverse map has not";
+        "inode {inode} has {blocks} from block {block} on at file block {offset}; the reverse map has not",
+            blocks = counted(*blocks, "block");
     /// The reverse map has a record for which there is no extent, and its blocks are free by all other accounts. The
     /// record is wrong.
     RmapExtra "PX-RMAP-EXTRA" Damage { block: u64, blocks: u64, inode: u64, offset: u64 }
-        "the reverse map gives {blocks} blocks from block {block} on to inode {inode} at file block {offset}, which has \
-         no such extent";
+        "the reverse map gives {blocks} from block {block} on to inode {inode} at file block {offset}, which has no such \
+         extent",
+            blocks = counted(*blocks, "block");
     /// A reverse-map record disagrees with a file's extent, and the rest of the volume agrees with the file, or does not
     /// decide it. The extent is taken for right.
     RmapWrong "PX-RMAP-WRONG" Damage { found: String, expected: String, extent: String }
@@ -233,18 +260,20 @@ problems! {
     /// The reverse map gives blocks to a file that has no such extent, and the blocks are in use by all other accounts:
     /// a part of the file is missing. Repair gives it back.
     ExtentMissing "PX-EXTENT-MISSING" Damage { block: u64, blocks: u64, inode: u64, offset: u64 }
-        "inode {inode} has no extent at file block {offset}, where the reverse map gives it {blocks} blocks from block \
-         {block} on";
+        "inode {inode} has no extent at file block {offset}, where the reverse map gives it {blocks} from block {block} on",
+            blocks = counted(*blocks, "block");
     /// A file has an extent of blocks that are free, or another's, by all other accounts. The extent is wrong.
     ExtentExtra "PX-EXTENT-EXTRA" Loss { block: u64, blocks: u64, inode: u64, offset: u64 }
-        "inode {inode} has {blocks} blocks from block {block} on at file block {offset}, which it does not own by any \
-         other account";
+        "inode {inode} has {blocks} from block {block} on at file block {offset}, and by no other account",
+            blocks = counted(*blocks, "block");
     /// Blocks with media errors belong to files. Reads there fail until the blocks are overwritten or freed.
     BadOwned "PX-BAD-OWNED" Loss { block: u64, blocks: u64 }
-        "the medium failed at {blocks} blocks from block {block} on, which belong to files";
+        "the medium failed under files: {blocks} from block {block} on",
+            blocks = counted(*blocks, "block");
     /// Blocks with media errors that are free, or that belong to metadata which is fine.
     BadFree "PX-BAD-FREE" Info { block: u64, blocks: u64 }
-        "the medium failed at {blocks} blocks from block {block} on, which belong to no file";
+        "the medium failed, but under no file: {blocks} from block {block} on",
+            blocks = counted(*blocks, "block");
 
     // ── inodes ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -256,13 +285,16 @@ problems! {
         "the free inode {inode} holds neither zeros nor a freed inode: {fault}";
     /// Slots hold inodes in use, but their chunk marks them free: they may be overwritten at any time.
     InodeUnmarked "PX-INODE-UNMARKED" Damage { inode: u64, inodes: u64 }
-        "{inodes} inodes of the chunk, the first of them {inode}, are in use, but marked free";
+        "in use, but marked free in the chunk: {inodes}, the first of them {inode}",
+            inodes = counted(*inodes, "inode");
     /// A chunk marks inodes in use, but their slots are free. If they were in use, they are lost.
     InodeMarked "PX-INODE-MARKED" Loss { inode: u64, inodes: u64, fault: String }
-        "{inodes} inodes of the chunk, the first of them {inode}, are marked in use, but {fault}";
+        "marked in use in the chunk, but {fault}: {inodes}, the first of them {inode}",
+            inodes = counted(*inodes, "inode");
     /// Inodes with names are marked as orphans: the next recovery would free them.
     OrphanMark "PX-ORPHAN-MARK" Damage { inode: u64, inodes: u64 }
-        "{inodes} inodes of the chunk, the first of them {inode}, are marked as orphans, but have names";
+        "marked as orphans in the chunk, but with names: {inodes}, the first of them {inode}",
+            inodes = counted(*inodes, "inode");
     /// The mode names no file type, or has undefined bits.
     InodeMode "PX-INODE-MODE" Loss { inode: u64, mode: u64 }
         "inode {inode} has mode {mode:o}, which names no file type";
@@ -284,7 +316,8 @@ problems! {
         "inode {inode} has size {size}, it must be {expected}";
     /// The number of blocks is not what the extents cover.
     InodeBlocks "PX-INODE-BLOCKS" Notice { inode: u64, found: u64, expected: u64 }
-        "inode {inode} has {found} blocks, its extents cover {expected}";
+        "inode {inode} says {found}, its extents cover {expected}",
+            found = counted(*found, "block");
     /// Reserved fields of an inode, or header fields that it does not use, are not zero.
     InodeReserved "PX-INODE-RESERVED" Notice { inode: u64, field: String }
         "{field} of inode {inode} is not zero";
@@ -343,6 +376,10 @@ problems! {
     /// An attribute entry is of no known kind.
     AttributeKind "PX-ATTRIBUTE-KIND" Loss { inode: u64, kind: u64 }
         "inode {inode} has an attribute of unknown kind {kind}";
+    /// An attribute's value is not as long as its entry says. Its blocks, each of which is sound, say how long it is.
+    AttributeValue "PX-ATTRIBUTE-VALUE" Damage { inode: u64, name: String, found: u64, expected: u64 }
+        "attribute \"{name}\" of inode {inode} has a value of {found} by its entry, of {expected} by its blocks",
+            found = counted(*found, "byte");
     /// A parent pointer's value is not the number of an inode.
     ParentValue "PX-PARENT-VALUE" Damage { inode: u64, name: String }
         "the parent pointer \"{name}\" of inode {inode} has no inode number as its value";
@@ -375,16 +412,19 @@ problems! {
         "\"{name}\" in directory inode {directory} has generation {found}, inode {inode} has {expected}";
     /// The link count is not the number of names.
     Links "PX-LINKS" Damage { inode: u64, found: u64, expected: u64 }
-        "inode {inode} has link count {found}, and {expected} names";
+        "inode {inode} has link count {found}, and {expected}",
+            expected = counted(*expected, "name");
     /// A directory has more than one name, or the root directory has one.
     DirectoryNames "PX-DIR-NAMES" Damage { inode: u64, names: u64, expected: u64 }
-        "directory inode {inode} has {names} names, it can have {expected}";
+        "directory inode {inode} has {names}, it can have {expected}",
+            names = counted(*names, "name");
     /// An inode is in use, has no name, and is no orphan. Repair puts it into lost+found.
     Unreachable "PX-UNREACHABLE" Loss { inode: u64 }
         "inode {inode} has no name, and is no orphan";
     /// Directories lie in each other in a circle that is not connected with the root.
     Cycle "PX-CYCLE" Loss { inode: u64, length: u64 }
-        "directory inode {inode} lies in itself, {length} levels down";
+        "directory inode {inode} lies in itself, {length} down",
+            length = counted(*length, "level");
     /// The root directory cannot be used.
     Root "PX-ROOT" Loss { inode: u64, fault: String }
         "the root directory, inode {inode}: {fault}";
@@ -396,20 +436,24 @@ problems! {
         "block {block} has checksum {stored:#010x}, its bytes give {computed:#010x}";
     /// Blocks of a file with checksums have none.
     SumMissing "PX-SUM-MISSING" Damage { block: u64, blocks: u64 }
-        "{blocks} blocks from block {block} on have no checksum";
+        "without a checksum: {blocks} from block {block} on",
+            blocks = counted(*blocks, "block");
     /// Blocks have a checksum that can have none: free, metadata, unwritten, or of files without checksums.
     SumStray "PX-SUM-STRAY" Notice { block: u64, blocks: u64 }
-        "{blocks} blocks from block {block} on have a checksum, but can have none";
+        "with a checksum, but can have none: {blocks} from block {block} on",
+            blocks = counted(*blocks, "block");
     /// The state of a checksum is unknown, or it holds a checksum that it does not use.
     SumState "PX-SUM-STATE" Damage { block: u64, state: u64, crc: u64 }
         "block {block} has checksum state {state} with checksum {crc:#010x}";
     /// Blocks were mapped for writing when the volume was last used, so nothing vouches for their contents until their
     /// checksums are made anew.
     SumOpen "PX-SUM-OPEN" Info { block: u64, blocks: u64 }
-        "{blocks} blocks, the first of them {block}, have open checksums";
+        "with open checksums: {blocks}, the first of them {block}",
+            blocks = counted(*blocks, "block");
     /// The medium failed while a block of data was read.
     Medium "PX-MEDIUM" Loss { block: u64, blocks: u64 }
-        "the medium failed at {blocks} blocks from block {block} on";
+        "the medium failed: {blocks} from block {block} on",
+            blocks = counted(*blocks, "block");
 }
 
 #[cfg(test)]
@@ -433,6 +477,6 @@ mod tests {
         let problem = Problem::FreeMissing { block: 7, blocks: 2 };
         assert_eq!(problem.code(), "PX-FREE-MISSING");
         assert_eq!(problem.fields(), [("block", 7.into()), ("blocks", 2.into())]);
-        assert!(problem.to_string().starts_with("2 blocks from block 7 on"));
+        assert!(problem.to_string().ends_with("2 blocks from block 7 on"));
     }
 }

@@ -5,6 +5,7 @@ use crate::exit::Exit;
 use crate::finding::{Code, Files, Finding};
 use crate::severity::Severity;
 use crate::summary::Summary;
+use paxfs_format::words::counted;
 use serde_json::json;
 use std::io::{self, Write};
 
@@ -98,14 +99,13 @@ impl<W: Write> Report<W> {
         if counts {
             writeln!(
                 self.to,
-                "{device}: {} groups, {} blocks; {} inodes, {} of them directories; {} entries, attributes and parent \
-                 pointers; {} extents",
-                summary.groups,
-                summary.blocks,
-                summary.inodes,
+                "{device}: {}, {}; {}, {} of them directories; {} (entries, attributes, parent pointers); {}",
+                counted(summary.groups, "group"),
+                counted(summary.blocks, "block"),
+                counted(summary.inodes, "inode"),
                 summary.directories,
-                summary.entries,
-                summary.extents
+                counted(summary.entries, "name"),
+                counted(summary.extents, "extent")
             )?;
         }
         if costs {
@@ -193,12 +193,11 @@ mod tests {
         let mut finding = Finding::new("free[0].root", Problem::FreeMissing { block: 9, blocks: 1 });
         assert_eq!(
             line(&finding),
-            "PX-FREE-MISSING at free[0].root: 1 blocks from block 9 on belong to nobody, but are not in the \
-             free-space tree"
+            "PX-FREE-MISSING at free[0].root: not in the free-space tree, but nobody's: 1 block from block 9 on"
         );
         finding.files.first = vec![AffectedFile { inode: 64, offset: Some(4096), path: "/a/b".to_owned() }];
         finding.files.more = 2;
-        assert!(line(&finding).ends_with("tree (/a/b at byte 4096 and 2 more)"));
+        assert!(line(&finding).ends_with("from block 9 on (/a/b at byte 4096 and 2 more)"));
     }
 
     #[test]

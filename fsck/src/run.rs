@@ -14,6 +14,7 @@ use paxfs_format::chunk::CHUNK_INODES;
 use paxfs_format::device::{Access, Device};
 use paxfs_format::image::Image;
 use paxfs_format::volume::{Volume, find};
+use paxfs_format::words::counted;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
@@ -153,8 +154,10 @@ impl Tool<'_> {
                 exit |= Exit::CORRECTED;
                 if !self.cli.json {
                     let words = format!(
-                        "{}: replayed {transactions} transactions, {blocks} blocks",
-                        self.device_name
+                        "{}: replayed {}, {}",
+                        self.device_name,
+                        counted(transactions, "transaction"),
+                        counted(blocks, "block")
                     );
                     self.print(|| println_lossy(&words));
                 }

@@ -1,12 +1,14 @@
 //! Pass 2: the space of a group. Each tree is walked once; both sides of each comparison are summed up.
 
 use crate::context::{Check, Env, Group, SpaceProof, locked};
+use crate::doubts::Between;
 use crate::extents::ExtentItem;
 use crate::finding::Finding;
 use crate::multiset::{Key, Multiset};
 use crate::problem::Problem;
+use crate::runs::Run;
 use crate::sweep::{Sweep, Swept};
-use crate::trees::{Gap, Item, TreeName, check_counts, tree, walk};
+use crate::trees::{Item, TreeName, check_counts, tree, walk};
 use core::ops::Range;
 use paxfs_format::bad::Bad;
 use paxfs_format::free::Free;
@@ -15,31 +17,8 @@ use paxfs_format::group::GroupTree;
 use paxfs_format::record::Record;
 use paxfs_format::refcount::Refcount;
 use paxfs_format::rmap::{Owner, Rmap};
-use zerocopy::{Immutable, IntoBytes};
-
-/// A run of blocks of a group with a number: what free, refcount and role records are compared as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, IntoBytes, Immutable)]
-#[repr(C)]
-pub(crate) struct Run {
-    pub start: u64,
-    pub end: u64,
-    /// Owners of a shared run, the owner of a role; 0 for free ones.
-    pub what: u64,
-}
-
-impl Run {
-    pub fn of<R: Record>(record: &R, what: u64) -> Self {
-        Run { start: record.key().start, end: record.end(), what }
-    }
-
-    pub fn blocks(&self) -> u64 {
-        self.end.saturating_sub(self.start)
-    }
-
-    pub fn range(&self) -> Range<u64> {
-        self.start..self.end
-    }
-}
+use paxfs_format::tree::Missing;
+use std::sync::Mutex;
 
 /// Sums up what a sweep gives.
 struct Sums {
@@ -114,37 +93,49 @@ fn with_proof(group: &Group, change: impl FnOnce(&mut SpaceProof)) {
     change(&mut locked(&group.space));
 }
 
+fn note(env: &Env<'_>, list: &Mutex<Vec<Missing>>, missing: Option<Missing>) {
+    if let Some(missing) = missing {
+        env.note(list, missing);
+    }
+}
+
 fn free(env: &mut Env<'_>, group: &Group) {
     let Some(header) = group.header else { return };
     let (key, mut sum, mut blocks) = (env.check.key, Multiset::default(), 0u64);
+    let mut between = Between::new();
     let (name, root) = (TreeName::Group(GroupTree::Free, group.number), header.root(GroupTree::Free));
-    let outcome = walk::<Free>(env, name, root, |_, item| {
-        if let Item::Sound(_, record) = item {
+    let outcome = walk::<Free>(env, name, root, |env, item| match item {
+        Item::Sound(_, record) => {
+            note(env, &group.missing.free, between.sound(record));
             sum.add(key.hash(&Run::of(record, 0)));
             blocks = blocks.saturating_add(record.length.get().into());
         }
+        Item::Doubtful(..) => between.doubtful(),
+        Item::Lost(missing) => env.note(&group.missing.free, missing),
     });
+    note(env, &group.missing.free, between.end());
     check_counts(env, name, root, &outcome);
     with_proof(group, |proof| {
         (proof.free_tree, proof.free_blocks) = (sum, blocks);
-        proof.doubtful |= !outcome.walked.complete;
+        proof.free_doubtful = !outcome.walked.complete;
     });
 }
 
 fn refcount(env: &mut Env<'_>, group: &Group) {
     let Some(header) = group.header.filter(|_| env.check.reflink()) else { return };
-    let (key, mut sum) = (env.check.key, Multiset::default());
+    let (key, mut sum, mut between) = (env.check.key, Multiset::default(), Between::new());
     let (name, root) = (TreeName::Group(GroupTree::Refcount, group.number), header.root(GroupTree::Refcount));
-    let outcome = walk::<Refcount>(env, name, root, |_, item| {
-        if let Item::Sound(_, record) = item {
+    let outcome = walk::<Refcount>(env, name, root, |env, item| match item {
+        Item::Sound(_, record) => {
+            note(env, &group.missing.refcount, between.sound(record));
             sum.add(key.hash(&Run::of(record, record.count.get().into())));
         }
+        Item::Doubtful(..) => between.doubtful(),
+        Item::Lost(missing) => env.note(&group.missing.refcount, missing),
     });
+    note(env, &group.missing.refcount, between.end());
     check_counts(env, name, root, &outcome);
-    with_proof(group, |proof| {
-        proof.refcount_tree = sum;
-        proof.doubtful |= !outcome.walked.complete;
-    });
+    with_proof(group, |proof| proof.refcount_tree = sum);
 }
 
 fn rmap(env: &mut Env<'_>, group: &Group) {
@@ -160,24 +151,19 @@ fn rmap(env: &mut Env<'_>, group: &Group) {
         reflink: env.check.reflink(),
         alarm: false,
     };
-    let (mut sweep, mut owned) = (Sweep::new(sums), Multiset::default());
-    let mut gap = StartGap::default();
+    let (mut sweep, mut owned, mut between) = (Sweep::new(sums), Multiset::default(), Between::new());
     let outcome = walk::<Rmap>(env, name, root, |env, item| match item {
         Item::Sound(_, record) => {
-            if let Some(missing) = gap.seen(record) {
-                env.check.doubts.note(&env.check.doubts.rmap, (number, missing));
-            }
+            note(env, &group.missing.rmap, between.sound(record));
             if record.owner.is_inode() {
                 owned.add(key.hash(&ExtentItem::of_rmap(record, start)));
             }
             sweep.record(record);
         }
-        Item::Doubtful(..) => {}
-        Item::Lost => gap.lost = true,
+        Item::Doubtful(..) => between.doubtful(),
+        Item::Lost(missing) => env.note(&group.missing.rmap, missing),
     });
-    if gap.lost {
-        env.check.doubts.note(&env.check.doubts.rmap, (number, gap.last..u64::MAX));
-    }
+    note(env, &group.missing.rmap, between.end());
     check_counts(env, name, root, &outcome);
     let sums = sweep.finish(env.check.volume.geometry.group_len(number));
     let mut expected = Multiset::default();
@@ -186,26 +172,10 @@ fn rmap(env: &mut Env<'_>, group: &Group) {
         (proof.free_swept, proof.refcount_swept) = (sums.free, sums.shared);
         (proof.roles_found, proof.roles_expected) = (sums.roles, expected);
         proof.alarm |= sums.alarm;
-        proof.doubtful |= !outcome.walked.complete;
+        proof.rmap_doubtful = !outcome.walked.complete;
         proof.rmap_faulty = outcome.faulty;
     });
     locked(&env.check.proofs).rmap.merge(&owned);
-}
-
-/// The starts between which records of the reverse map are missing: its records overlap, so ends tell nothing.
-#[derive(Debug, Default)]
-struct StartGap {
-    last: u64,
-    lost: bool,
-}
-
-impl StartGap {
-    fn seen(&mut self, record: &Rmap) -> Option<Range<u64>> {
-        let start = u64::from(record.start.get());
-        let missing = core::mem::take(&mut self.lost).then_some(self.last..start.saturating_add(1));
-        self.last = start;
-        missing
-    }
 }
 
 /// Ranges whose medium has failed, with the files that are hit.
@@ -250,15 +220,4 @@ pub(crate) fn with_owners(env: &Env<'_>, group: &Group, blocks: Range<u64>, mut 
         }
     }
     finding
-}
-
-/// For trees whose records do not overlap: the missing positions, noted for an inode's extents.
-pub(crate) fn note_extents_gap(env: &Env<'_>, gap: &mut Gap, inode: u64, record: Option<(u64, u64)>) {
-    let missing = match record {
-        Some((start, end)) => gap.seen(start, end),
-        None => gap.finish(),
-    };
-    if let Some(missing) = missing {
-        env.check.doubts.note(&env.check.doubts.extents, (inode, missing));
-    }
 }

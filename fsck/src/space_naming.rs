@@ -1,22 +1,24 @@
 //! The differences of a group's free space, refcounts and roles, named.
 
+use crate::alarms::alarms;
 use crate::context::{Check, Env, Group, SpaceProof, locked};
-use crate::differences::{Side, Take, differences};
+use crate::differences::{Differences, Side, Take, differences};
 use crate::finding::Finding;
 use crate::groups::check_free_count;
-use crate::multiset::{Key, Multiset};
+use crate::multiset::Key;
 use crate::observe::ExtentPlace;
 use crate::patch::{Patch, records};
 use crate::problem::Problem;
-use crate::space::{Run, with_owners};
+use crate::runs::{Part, Run, parts, union, within, without};
+use crate::space::with_owners;
 use crate::sweep::{Sweep, Swept};
 use crate::trees::{Blamed, Item, TreeName, walk};
 use core::ops::Range;
 use paxfs_format::free::Free;
 use paxfs_format::group::GroupTree;
-use paxfs_format::record::Record;
 use paxfs_format::refcount::Refcount;
 use paxfs_format::rmap::Owner;
+use paxfs_format::tree::Missing;
 use std::collections::HashMap;
 
 /// What is compared with what the sweep gives.
@@ -70,56 +72,6 @@ impl Swept for &Hand<'_> {
     fn twice(&mut self, _start: u64, _end: u64, _inode: u64, _other: u64) {}
 }
 
-/// What must not be, as a sweep meets it.
-#[derive(Default)]
-struct Alarms {
-    crossed: Vec<(Range<u64>, u64)>,
-    unwritten: Vec<(Range<u64>, u64, u64)>,
-    twice: Vec<(Range<u64>, u64, u64)>,
-    free: Multiset,
-    free_blocks: u64,
-}
-
-/// Alarms of one kind kept at most.
-const ALARMS: usize = 1 << 16;
-
-fn keep<T>(list: &mut Vec<T>, one: T) {
-    if list.len() < ALARMS {
-        list.push(one);
-    }
-}
-
-impl Swept for Alarms {
-    fn free(&mut self, start: u64, end: u64) {
-        self.free.add(0);
-        self.free_blocks = self.free_blocks.saturating_add(end.saturating_sub(start));
-    }
-    fn shared(&mut self, _start: u64, _end: u64, _count: u64) {}
-    fn role(&mut self, _start: u64, _end: u64, _owner: Owner) {}
-    fn crossed(&mut self, start: u64, end: u64, inode: u64) {
-        match self.crossed.last_mut() {
-            Some((range, last)) if range.end == start && *last == inode => range.end = end,
-            _ => keep(&mut self.crossed, (start..end, inode)),
-        }
-    }
-    fn unwritten(&mut self, start: u64, end: u64, inode: u64, count: u64) {
-        match self.unwritten.last_mut() {
-            Some((range, last, number)) if range.end == start && (*last, *number) == (inode, count) => {
-                range.end = end
-            }
-            _ => keep(&mut self.unwritten, (start..end, inode, count)),
-        }
-    }
-    fn twice(&mut self, start: u64, end: u64, inode: u64, other: u64) {
-        match self.twice.last_mut() {
-            Some((range, one, two)) if range.end == start && (*one, *two) == (inode, other) => {
-                range.end = end
-            }
-            _ => keep(&mut self.twice, (start..end, inode, other)),
-        }
-    }
-}
-
 /// Enumerates the group's trees on the left, and what they should be on the right.
 fn enumerate<'c>(check: &'c Check<'c>, group: &Group, patch: &Patch, take: Take<'_, Held>) {
     let Some(header) = group.header else { return };
@@ -133,7 +85,7 @@ fn enumerate<'c>(check: &'c Check<'c>, group: &Group, patch: &Patch, take: Take<
     walk::<Free>(&mut env, name, header.root(GroupTree::Free), |_, item| match item {
         Item::Sound(at, record) => left(Which::Free, Run::of(record, 0), &at, false),
         Item::Doubtful(at, record) => left(Which::Free, Run::of(record, 0), &at, true),
-        Item::Lost => {}
+        Item::Lost(_) => {}
     });
     if check.reflink() {
         let name = TreeName::Group(GroupTree::Refcount, number);
@@ -144,7 +96,7 @@ fn enumerate<'c>(check: &'c Check<'c>, group: &Group, patch: &Patch, take: Take<
             Item::Doubtful(at, record) => {
                 left(Which::Refcount, Run::of(record, record.count.get().into()), &at, true);
             }
-            Item::Lost => {}
+            Item::Lost(_) => {}
         });
     }
     if !check.rmap() {
@@ -158,34 +110,81 @@ fn enumerate<'c>(check: &'c Check<'c>, group: &Group, patch: &Patch, take: Take<
     sweep.finish(check.volume.geometry.group_len(number));
 }
 
-fn alarms<'c>(check: &'c Check<'c>, group: &Group, patch: &Patch) -> Alarms {
-    let mut sweep = Sweep::new(Alarms::default());
-    records(check, group, patch, |record| sweep.record(record));
-    let mut alarms = sweep.finish(check.volume.geometry.group_len(group.number));
-    if check.reflink() {
-        alarms.twice.clear();
-    }
-    alarms
-}
-
-/// Blocks of a group where free space or refcounts do not fit a reverse map with that patch: disjoint, ascending.
+/// Blocks of a group where free space or refcounts do not fit a reverse map with that patch, or where that has what must
+/// not be: disjoint, ascending.
 pub(crate) fn mismatches<'c>(check: &'c Check<'c>, group: &Group, patch: &Patch) -> Vec<Range<u64>> {
     let found = differences(|take: Take<'_, Held>| enumerate(check, group, patch, take));
-    let runs = found.left.iter().chain(&found.right);
-    let mut ranges: Vec<Range<u64>> = runs.map(|held| held.run.range()).collect();
-    let alarms = alarms(check, group, patch);
-    ranges.extend(alarms.crossed.into_iter().map(|(range, _)| range));
-    ranges.extend(alarms.unwritten.into_iter().map(|(range, ..)| range));
-    ranges.extend(alarms.twice.into_iter().map(|(range, ..)| range));
-    ranges.sort_unstable_by_key(|range| range.start);
-    let mut disjoint: Vec<Range<u64>> = Vec::new();
-    for range in ranges {
-        match disjoint.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => disjoint.push(range),
+    let mut ranges: Vec<Range<u64>> = alarms(check, group, patch).ranges().collect();
+    for which in [Which::Free, Which::Refcount] {
+        let (left, right) = (which.of(&found.left), which.of(&found.right));
+        ranges.extend(which.compare(&left, &right, &Unknown::of(check, group, which)).wrong);
+    }
+    union(ranges)
+}
+
+/// What is not known where a tree is compared with what it should be: disjoint, ascending.
+struct Unknown {
+    /// Blocks that may be in records of the tree.
+    records: Vec<Range<u64>>,
+    /// Blocks that may have more owners.
+    owners: Vec<Range<u64>>,
+}
+
+impl Unknown {
+    fn of(check: &Check<'_>, group: &Group, which: Which) -> Self {
+        let records = match which {
+            Which::Free => &group.missing.free,
+            Which::Refcount => &group.missing.refcount,
+        };
+        let records = locked(records).iter().map(Missing::positions).collect();
+        Unknown { records: union(records), owners: union(check.unknown_owners(group)) }
+    }
+}
+
+/// In which blocks a tree is not what it should be.
+struct Compared {
+    /// It is wrong: disjoint, ascending.
+    wrong: Vec<Range<u64>>,
+    /// It may be right, because not all is known: disjoint, ascending.
+    excused: Vec<Range<u64>>,
+}
+
+impl Which {
+    fn tree(self) -> GroupTree {
+        match self {
+            Which::Free => GroupTree::Free,
+            Which::Refcount => GroupTree::Refcount,
         }
     }
-    disjoint
+
+    /// The runs of this tree, ascending.
+    fn of(self, list: &[Held]) -> Vec<Held> {
+        let mut runs: Vec<Held> = list.iter().filter(|held| held.which == self).copied().collect();
+        runs.sort_unstable_by_key(|held| held.run);
+        runs
+    }
+
+    /// Compares block by block: how records are cut is another matter.
+    fn compare(self, left: &[Held], right: &[Held], unknown: &Unknown) -> Compared {
+        let borders: Vec<Range<u64>> = unknown.records.iter().chain(&unknown.owners).cloned().collect();
+        let (mut wrong, mut excused) = (Vec::new(), Vec::new());
+        for Part { blocks, left, right } in parts(left, right, |held| held.run, &borders) {
+            let what = |held: Option<&Held>| held.map(|held| held.run.what);
+            if what(left) == what(right) || left.is_some_and(|held| held.doubtful) {
+                continue;
+            }
+            let is_in = |list: &[Range<u64>]| within(list, &blocks).next().is_some();
+            // Owners that are known are a lower bound: there may be more, not fewer.
+            let may_have_more = match self {
+                Which::Free => left.is_none(),
+                Which::Refcount => what(left).unwrap_or(1) > what(right).unwrap_or(1),
+            };
+            let may_be_right =
+                (left.is_none() && is_in(&unknown.records)) || (may_have_more && is_in(&unknown.owners));
+            if may_be_right { &mut excused } else { &mut wrong }.push(blocks);
+        }
+        Compared { wrong: union(wrong), excused: union(excused) }
+    }
 }
 
 fn is_proven(proof: &SpaceProof, check: &Check<'_>) -> bool {
@@ -215,56 +214,18 @@ pub(crate) fn name_group<'c>(
         outside(&mut env, group, clusters);
         return env.findings;
     }
-    if !check.rmap() && !check.knows_all_extents() {
+    if !check.unknown_owners(group).is_empty() {
         unchecked.push(format!("whether all blocks of group {number} that belong to nobody are free"));
-        free_and_claimed(&mut env, group);
-        outside(&mut env, group, clusters);
-        return env.findings;
     }
     let found = differences(|take: Take<'_, Held>| enumerate(check, group, patch, take));
     if found.cut {
         unchecked.push(format!("not all differences of space in group {number} are listed"));
     }
-    let lost = lost_ranges(&mut env, group);
     for which in [Which::Free, Which::Refcount] {
-        let of = |list: &[Held]| -> Vec<Held> {
-            list.iter().filter(|held| held.which == which).copied().collect()
-        };
-        let hunks = pair(of(&found.left), of(&found.right));
-        let gaps = match which {
-            Which::Free => &lost.free,
-            Which::Refcount => &lost.refcount,
-        };
-        let tree = match which {
-            Which::Free => GroupTree::Free,
-            Which::Refcount => GroupTree::Refcount,
-        };
-        for hunk in hunks {
-            if let (Some(left), right) = hunk
-                && !left.doubtful
-            {
-                let (tree, wrong) = (TreeName::Group(tree, number), left.run.range());
-                blamed.push(Blamed {
-                    tree,
-                    right: right.map_or(wrong.clone(), |right| right.run.range()),
-                    wrong,
-                });
-            }
-            let covers =
-                |held: &Held| gaps.iter().any(|gap| gap.start <= held.run.end && held.run.start <= gap.end);
-            let follows = match hunk {
-                (Some(left), _) if left.doubtful => true,
-                (None, Some(right)) => covers(&right),
-                _ => false,
-            };
-            if !follows {
-                let finding = told(check, group, which, hunk);
-                env.findings.extend(finding);
-            }
-        }
+        name_tree(&mut env, group, which, &found, blamed);
     }
     let alarms = alarms(check, group, patch);
-    tell_alarms(&mut env, group, &alarms);
+    alarms.tell(&mut env, group);
     outside(&mut env, group, clusters);
     let swept = match group.claimed.get() {
         Some(claimed) => {
@@ -278,23 +239,37 @@ pub(crate) fn name_group<'c>(
     env.findings
 }
 
-/// Without reverse map, and without some of the extents: free blocks that a file claims. Who owns the others is not known.
-fn free_and_claimed(env: &mut Env<'_>, group: &Group) {
-    let (Some(header), Some(claimed)) = (group.header, group.claimed.get()) else { return };
-    let start = env.check.volume.geometry.group_start(group.number);
-    let (name, root) = (TreeName::Group(GroupTree::Free, group.number), header.root(GroupTree::Free));
-    let mut found = Vec::new();
-    let before = env.findings.len();
-    walk::<Free>(env, name, root, |_, item| {
-        let Item::Sound(at, record) = item else { return };
-        let blocks = claimed.claimed(record.key().start..record.end());
-        if blocks > 0 {
-            let block = start.saturating_add(record.key().start);
-            found.push(Finding::new(format!("{name}.{at}"), Problem::FreeOwned { block, blocks }));
-        }
+/// Names what is wrong with one of the trees.
+fn name_tree(
+    env: &mut Env<'_>,
+    group: &Group,
+    which: Which,
+    found: &Differences<Held>,
+    blamed: &mut Vec<Blamed>,
+) {
+    let check = env.check;
+    let (left, right) = (which.of(&found.left), which.of(&found.right));
+    let Compared { wrong, excused } = which.compare(&left, &right, &Unknown::of(check, group, which));
+    if wrong.is_empty() {
+        return;
+    }
+    let right = right.iter().flat_map(|held| {
+        let known = without(held.run.range(), &excused);
+        known.into_iter().map(|Range { start, end }| Held { run: Run { start, end, ..held.run }, ..*held })
     });
-    env.findings.truncate(before);
-    env.findings.append(&mut found);
+    for hunk in pair(left, right.collect()) {
+        let is_wrong = |held: Held| within(&wrong, &held.run.range()).next().is_some();
+        let doubtful = hunk.0.is_some_and(|left| left.doubtful);
+        if doubtful || !(hunk.0.is_some_and(is_wrong) || hunk.1.is_some_and(is_wrong)) {
+            continue;
+        }
+        if let Some(left) = hunk.0 {
+            let (tree, wrong) = (TreeName::Group(which.tree(), group.number), left.run.range());
+            let right = hunk.1.map_or(wrong.clone(), |right| right.run.range());
+            blamed.push(Blamed { tree, right, wrong });
+        }
+        env.findings.extend(told(check, group, which, hunk, &wrong));
+    }
 }
 
 /// Metadata blocks in no cluster: told, unless a cluster has been told of that the cluster tree should have there.
@@ -317,40 +292,6 @@ fn outside(env: &mut Env<'_>, group: &Group, clusters: &[Range<u64>]) {
             env.find(at, Problem::BlockOutside { block });
         }
     }
-}
-
-/// Where records of the group's trees could not be read, by blocks.
-#[derive(Debug, Default)]
-struct Lost {
-    free: Vec<Range<u64>>,
-    refcount: Vec<Range<u64>>,
-}
-
-fn lost_ranges(env: &mut Env<'_>, group: &Group) -> Lost {
-    let mut lost = Lost::default();
-    let Some(header) = group.header else { return lost };
-    fn of<'c, R: Record>(
-        env: &mut Env<'c>,
-        name: TreeName,
-        root: &paxfs_format::group::TreeRoot,
-    ) -> Vec<Range<u64>> {
-        let (mut gap, mut list) = (crate::trees::Gap::default(), Vec::new());
-        walk::<R>(env, name, root, |_, item| match item {
-            Item::Sound(_, record) => list.extend(gap.seen(record.key().start, record.end())),
-            Item::Doubtful(..) => {}
-            Item::Lost => gap.lost(),
-        });
-        list.extend(gap.finish());
-        list
-    }
-    let before = env.findings.len();
-    let name = |tree| TreeName::Group(tree, group.number);
-    lost.free = of::<Free>(env, name(GroupTree::Free), header.root(GroupTree::Free));
-    if env.check.reflink() {
-        lost.refcount = of::<Refcount>(env, name(GroupTree::Refcount), header.root(GroupTree::Refcount));
-    }
-    env.findings.truncate(before);
-    lost
 }
 
 /// Puts runs together that mean the same: those that begin, or end, or lie alike, then those of the same length.
@@ -412,19 +353,17 @@ fn by_overlap(left: &mut [Option<Held>], right: &mut [Option<Held>], pairs: &mut
     }
 }
 
+/// A hunk, given the blocks in which the tree is wrong.
 fn told(
     check: &Check<'_>,
     group: &Group,
     which: Which,
     hunk: (Option<Held>, Option<Held>),
+    wrong: &[Range<u64>],
 ) -> Option<Finding> {
     let number = group.number;
     let start = check.volume.geometry.group_start(number);
-    let tree = match which {
-        Which::Free => GroupTree::Free,
-        Which::Refcount => GroupTree::Refcount,
-    };
-    let name = TreeName::Group(tree, number);
+    let name = TreeName::Group(which.tree(), number);
     let at = |held: &Held| {
         let ExtentPlace { leaf, index } = held.place;
         format!("{name}.leaf[{leaf}].rec[{index}]")
@@ -445,8 +384,10 @@ fn told(
             Finding::new(format!("{}.{field}", at(&left)), problem)
         }
         (Which::Free, (Some(left), None)) => {
-            let problem = Problem::FreeOwned { block: block(&left.run), blocks: left.run.blocks() };
-            owned(Finding::new(at(&left), problem), &left.run)
+            let owned_blocks = within(wrong, &left.run.range()).next()?;
+            let run = Run { start: owned_blocks.start, end: owned_blocks.end, what: 0 };
+            let problem = Problem::FreeOwned { block: block(&run), blocks: run.blocks() };
+            owned(Finding::new(at(&left), problem), &run)
         }
         (Which::Free, (None, Some(right))) => {
             let problem = Problem::FreeMissing { block: block(&right.run), blocks: right.run.blocks() };
@@ -482,31 +423,4 @@ fn told(
         }
         (_, (None, None)) => return None,
     })
-}
-
-fn tell_alarms(env: &mut Env<'_>, group: &Group, alarms: &Alarms) {
-    let check = env.check;
-    let start = check.volume.geometry.group_start(group.number);
-    let parts =
-        |range: &Range<u64>| (start.saturating_add(range.start), range.end.saturating_sub(range.start));
-    let mut found = Vec::new();
-    for (range, inode) in &alarms.crossed {
-        let (block, blocks) = parts(range);
-        let problem = Problem::RmapCrossed { block, blocks, inode: *inode };
-        found.push((Finding::new(format!("block[{block}].raw"), problem), range));
-    }
-    for (range, inode, count) in &alarms.unwritten {
-        let (block, blocks) = parts(range);
-        let problem = Problem::SharedUnwritten { block, blocks, inode: *inode, count: *count };
-        found.push((Finding::new(format!("block[{block}].raw"), problem), range));
-    }
-    for (range, inode, other) in &alarms.twice {
-        let (block, blocks) = parts(range);
-        let problem = Problem::DataTwice { block, blocks, inode: *inode, other: *other };
-        found.push((Finding::new(format!("block[{block}].raw"), problem), range));
-    }
-    for (finding, range) in found {
-        let finding = with_owners(env, group, range.clone(), finding);
-        env.findings.push(finding);
-    }
 }

@@ -3,6 +3,9 @@
 use paxfs_format::header::HeaderFault;
 use paxfs_format::volume::StructureFault;
 
+/// Of a block that is not there. The pointer to it is what can be looked at.
+pub(crate) const NOWHERE: &str = "it is past the end of the device";
+
 /// The field of a header that a fault is about, as the end of a path.
 pub(crate) fn header_field(fault: &HeaderFault) -> &'static str {
     match fault {

@@ -1,8 +1,9 @@
 //! Walking a tree: faults become findings, nodes are marked as used, records go to whoever asked.
 
-use crate::context::{Check, Env, Group};
+use crate::context::{Check, Detour, Env, Group};
 use crate::finding::Finding;
 use crate::problem::Problem;
+use crate::structures::NOWHERE;
 use core::fmt;
 use core::ops::Range;
 use paxfs_format::blocks::Blocks;
@@ -12,7 +13,7 @@ use paxfs_format::image::Image;
 use paxfs_format::node::{Branch, MAX_HEIGHT, Node};
 use paxfs_format::record::{Key, Record, Space};
 use paxfs_format::tree::{
-    Defect, NodeFault, NodePlace, Place, RecordPlace, Tree, TreeFault, Visitor, Walked,
+    Defect, Missing, NodeFault, NodePlace, Place, RecordPlace, Tree, TreeFault, Visitor, Walked,
 };
 use paxfs_format::volume::Volume;
 use std::sync::atomic::Ordering;
@@ -37,8 +38,8 @@ pub(crate) enum Item<'r, R> {
     Sound(RecordPlace, &'r R),
     /// A record that is wrong or misplaced; that has been reported.
     Doubtful(RecordPlace, &'r R),
-    /// A node could not be read: records are missing here.
-    Lost,
+    /// A node could not be read: these records are not known.
+    Lost(Missing),
 }
 
 /// How a walk went.
@@ -70,6 +71,15 @@ impl TreeName {
         match self {
             Self::Group(..) => None,
             Self::Extents(inode) | Self::Directory(inode) | Self::Attributes(inode) => Some(inode),
+        }
+    }
+
+    /// What the paths of what is in it begin with.
+    fn prefixes(self) -> Vec<String> {
+        match self {
+            Self::Group(..) | Self::Extents(_) => vec![format!("{self}.")],
+            Self::Directory(inode) => vec![format!("{self}."), format!("inode[{inode}].directory.block[")],
+            Self::Attributes(inode) => vec![format!("{self}."), format!("inode[{inode}].attributes.block[")],
         }
     }
 
@@ -112,15 +122,14 @@ pub(crate) fn walk<'c, R: Record>(
     mut take: impl FnMut(&mut Env<'c>, Item<'_, R>),
 ) -> Outcome {
     let Some(root) = rooted(env, name, root) else {
-        take(env, Item::Lost);
+        take(env, Item::Lost(Missing::ANY));
         env.check.doubts.blocks.store(true, Ordering::Relaxed);
         let walked = Walked { nodes: 0, records: 0, complete: false };
         return Outcome { walked, lost: true, doubtful: 0, faulty: true };
     };
     let tree = tree::<R>(env.check, name, &root);
     let volume = env.check.volume;
-    let mut walker =
-        Walker { env, name, take, lost: false, doubtful: 0, faulty: false, last: None, disputed: None };
+    let mut walker = Walker { env, name, take, lost: false, doubtful: 0, faulty: false, disputed: None };
     let walked = tree.walk(&volume.blocks, &mut walker);
     let Walker { lost, doubtful, faulty, .. } = walker;
     Outcome { walked, lost, doubtful, faulty }
@@ -169,7 +178,11 @@ fn rooted(env: &mut Env<'_>, name: TreeName, root: &TreeRoot) -> Option<TreeRoot
         return None;
     }
     let problem = Problem::TreeHeight { found: root.height.get().into(), expected: height.into() };
-    env.findings.push(with_file(Finding::new(format!("{name}.root.height"), problem), name));
+    let root_path = format!("{name}.root.height");
+    for prefix in name.prefixes() {
+        env.note(&env.check.detours, Detour { prefix, root: root_path.clone() });
+    }
+    env.findings.push(with_file(Finding::new(root_path, problem), name));
     Some(TreeRoot { height: height.into(), ..*root })
 }
 
@@ -234,8 +247,6 @@ struct Walker<'w, 'c, F> {
     lost: bool,
     doubtful: u64,
     faulty: bool,
-    /// The last node that was walked.
-    last: Option<NodePlace>,
     /// The level of the last key that was out of order.
     disputed: Option<u32>,
 }
@@ -244,7 +255,6 @@ impl<'c, R: Record, F: FnMut(&mut Env<'c>, Item<'_, R>)> Visitor<R> for Walker<'
     fn node(&mut self, at: &NodePlace, node: &Node) {
         let name = self.name;
         self.env.generation(node.header.generation.get(), || format!("{name}.{at}"), name.inode());
-        self.last = Some(*at);
         self.env.mark(at.block, || format!("{name}.{at}"), name.inode());
     }
 
@@ -258,31 +268,32 @@ impl<'c, R: Record, F: FnMut(&mut Env<'c>, Item<'_, R>)> Visitor<R> for Walker<'
         (self.take)(self.env, Item::Doubtful(*at, record));
     }
 
+    fn missing(&mut self, missing: &Missing) {
+        self.lost = true;
+        // What is below is in use; or a pointer is wrong, and another block is in use.
+        self.env.check.doubts.blocks.store(true, Ordering::Relaxed);
+        (self.take)(self.env, Item::Lost(*missing));
+    }
+
     fn fault(&mut self, fault: TreeFault) {
         let name = self.name;
         let mut at = format!("{name}.{}", fault.at);
         let message = fault.what.to_string();
         self.faulty = true;
-        // A node of which all keys belong elsewhere is told of without having been walked.
-        let stranger = matches!((&fault.what, fault.at), (Defect::FirstKey { .. }, Place::Node(node)) if self.last != Some(node));
-        if stranger {
-            self.env.check.doubts.blocks.store(true, Ordering::Relaxed);
-        }
-        if stranger || matches!(fault.what, Defect::Root { .. } | Defect::Node(_) | Defect::Twice) {
-            self.lost = true;
-            (self.take)(self.env, Item::Lost);
-        }
         let border = border::<R>(self.env.check, fault.at);
         let problem = match fault.what {
-            Defect::Root { .. } => {
-                self.env.check.doubts.blocks.store(true, Ordering::Relaxed);
-                Problem::TreeRoot { fault: message }
+            Defect::Root { .. } => Problem::TreeRoot { fault: message },
+            Defect::Nowhere { block, level } => {
+                if self.disputed == level.checked_add(1) {
+                    return;
+                }
+                at.push_str(if fault.at == Place::Root { ".block" } else { ".child" });
+                Problem::NodeDamaged { block, level: level.into(), fault: NOWHERE.to_owned() }
             }
             Defect::Node(fault_of_node) => {
                 let Place::Node(node) = fault.at else { return };
                 if self.disputed == node.level.checked_add(1) && !self.is_ours(node.block) {
                     // The entry that leads there has been told of.
-                    self.env.check.doubts.blocks.store(true, Ordering::Relaxed);
                     return;
                 }
                 if let Some(suffix) = header_field(&fault_of_node) {
@@ -331,9 +342,7 @@ fn border<R: Record>(check: &Check<'_>, at: Place) -> Vec<u64> {
 impl<F> Walker<'_, '_, F> {
     /// Tells later what may follow from a record that disagrees with another structure.
     fn late(&mut self, late: Late) {
-        if self.env.marking {
-            self.env.check.doubts.note(&self.env.check.late, late);
-        }
+        self.env.note(&self.env.check.late, late);
     }
 
     /// Whether a block says that it is a node of a tree of this kind.
@@ -342,13 +351,11 @@ impl<F> Walker<'_, '_, F> {
         header.is_some_and(|header| header.kind == self.name.kind())
     }
 
-    /// A node that cannot be read is in use all the same; what is below it is not known.
+    /// A node that cannot be read is in use all the same.
     fn damaged(&mut self, node: &NodePlace) {
         if self.env.marking {
             self.env.check.mark_damaged(node.block, self.name.kind());
         }
-        // Or the pointer to it is wrong, and another block is in use.
-        self.env.check.doubts.blocks.store(true, Ordering::Relaxed);
     }
 }
 
@@ -388,31 +395,5 @@ pub(crate) fn header_field(fault: &NodeFault) -> Option<&'static str> {
         NodeFault::Level { .. } => Some(".header.level"),
         NodeFault::Count { .. } | NodeFault::Empty | NodeFault::Tail => Some(".header.count"),
         NodeFault::Medium(_) | NodeFault::MediumFailed => None,
-    }
-}
-
-/// Finds out which positions are missing between the records that a walk hands over.
-#[derive(Debug, Default)]
-pub(crate) struct Gap {
-    end: u64,
-    open: bool,
-}
-
-impl Gap {
-    /// Records are missing from here on.
-    pub fn lost(&mut self) {
-        self.open = true;
-    }
-
-    /// A record; gives the positions before it that are missing.
-    pub fn seen(&mut self, start: u64, end: u64) -> Option<Range<u64>> {
-        let missing = core::mem::take(&mut self.open).then_some(self.end.min(start)..start);
-        self.end = self.end.max(end);
-        missing
-    }
-
-    /// No more records.
-    pub fn finish(&mut self) -> Option<Range<u64>> {
-        core::mem::take(&mut self.open).then_some(self.end..u64::MAX)
     }
 }

@@ -185,7 +185,8 @@ const ANY: &[(&str, &str)] = &[
 fn run(name: &str, any: &[&str]) {
     let pristine = image(name);
     let device = Device::memory(pristine.clone());
-    let name_of = |finding: &Finding| (finding.code(), finding.at.clone());
+    // Not by its path: that of something in a tree with a wrong root is the root's.
+    let name_of = |finding: &Finding| (finding.code(), finding.problem.to_string());
     let base: Vec<_> = findings(&device).unwrap().iter().map(name_of).collect();
     let volume = volume(&device);
     let seed = Seed::new(&volume.superblock.uuid);
@@ -286,8 +287,8 @@ fn every_field_of_everything() {
 
 #[test]
 fn every_field_without_reverse_map() {
-    // Nothing repeats what an extent says of the file.
-    run("no-rmap.yaml", &["extents.rec[].flags", "extents.leaf[].rec[].flags", "extents.rec[].offset"]);
+    // A hole may be anywhere.
+    run("no-rmap.yaml", &["extents.rec[].offset"]);
 }
 
 #[test]

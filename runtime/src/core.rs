@@ -16,6 +16,7 @@ use crate::pages::Pages;
 use crate::space::{Context, Group, SpaceError};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use paxfs_format::geometry::{BLOCK_BYTES, INODES_PER_BLOCK};
+use paxfs_format::group::GroupHeader;
 use paxfs_format::header::{BlockKind, Header, MAGIC};
 use paxfs_format::inode::{INODE_SIZE, Inode};
 use paxfs_format::journal::{self, Body, JournalSlot, LINE_SIZE, SLOTS};
@@ -29,6 +30,9 @@ use zerocopy::IntoBytes;
 const PAGES_KEPT: usize = 1 << 16;
 /// Inodes kept in memory after a commit.
 const INODES_KEPT: usize = 1 << 16;
+
+/// Bytes of a group header that have a meaning.
+const GROUP_HEADER_USED: usize = core::mem::offset_of!(GroupHeader, reserved_2);
 
 /// What all operations share.
 #[derive(Debug)]
@@ -183,6 +187,20 @@ impl Core {
         Err(Error::NoSpace)
     }
 
+    /// Makes sure that a group's trees can get so many blocks, from other groups when its own clusters are full; as far as
+    /// there are any.
+    pub fn stock(&self, number: u32, needed: u64, context: &Context) -> Result<()> {
+        let missing = self.group(number)?.missing(needed, context);
+        for _ in 0..missing {
+            match self.allocate_page(number, context) {
+                Ok(block) => self.group(number)?.stock().push(block),
+                Err(Error::NoSpace) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Gives back a block of a cluster.
     pub fn free_page(&self, block: u64) -> Result<()> {
         let place = self.volume.geometry.locate(block);
@@ -279,14 +297,12 @@ impl Core {
 
     /// Whether the running transaction has to be committed before another operation joins, so that it fits its slot.
     fn is_large(&self) -> bool {
-        // Each changed page costs its lines and a record; settling changes a few pages for each group. On a small volume
-        // that alone would be half a slot, and each operation a transaction.
+        // Settling changes a few pages for each group, and the pages of the inodes. On a small volume that alone would be
+        // half a slot, and each operation a transaction.
         let most = self.slot_bytes() / 2;
-        let settling = (8 * BLOCK_BYTES * self.volume.geometry.groups().min(8)).min(most / 2);
-        let pages = self.pages().dirty_count() as u64;
-        let inodes = self.inodes.dirty_count() as u64;
-        let bytes = pages.saturating_mul(BLOCK_BYTES + 16) + inodes.saturating_mul(INODE_SIZE as u64 + 16);
-        bytes.saturating_add(settling) > most
+        let settling = (8 * self.volume.geometry.groups().min(8) * (BLOCK_BYTES + 16)).min(most / 2);
+        let inodes = self.inodes.dirty_count() as u64 * (INODE_SIZE as u64 + 16);
+        self.pages().dirty_bytes() as u64 + settling + inodes > most
     }
 
     /// Bytes of records that a transaction can have.
@@ -319,14 +335,13 @@ impl Core {
     }
 
     fn commit_alone(&self, body: &mut Body) -> Result<()> {
-        body.clear();
         let sequence = {
             let _gate = self.gate_alone();
             let sequence = self.running.load(Ordering::Relaxed);
             // SAFETY: the gate is held alone, so no operation runs. All that is clean is in its home by now.
             #[allow(unsafe_code)]
             unsafe {
-                self.pages().trim(PAGES_KEPT, sequence);
+                self.pages().trim(PAGES_KEPT);
             }
             self.inodes.trim(INODES_KEPT, sequence);
             self.seal(sequence, body)?;
@@ -377,10 +392,13 @@ impl Core {
         if self.slot_bytes() < body.bytes().len() as u64 {
             // Nodes of trees need not be logged where they are.
             self.shadow(&inodes, &context)?;
-            body.clear();
             self.log(sequence, body);
         }
-        self.pages().clean();
+        // SAFETY: the gate is held alone, so nobody else touches any page.
+        #[allow(unsafe_code)]
+        unsafe {
+            self.pages().clean();
+        }
         for mut group in self.each_group() {
             group.seal();
         }
@@ -391,15 +409,22 @@ impl Core {
     pub fn settle(&self, context: &Context) -> Result<()> {
         loop {
             let mut foreign = Vec::new();
-            for mut group in self.each_group() {
-                if core::mem::take(&mut group.changed) {
+            for number in self.volume.geometry.group_numbers() {
+                let (changed, needed) = {
+                    let mut group = self.group(number)?;
+                    (core::mem::take(&mut group.changed), group.needed_to_follow())
+                };
+                if changed {
+                    self.stock(number, needed, context)?;
+                    let mut group = self.group(number)?;
                     group.settle(self.pages(), context)?;
                     group.changed = false;
                     foreign.append(&mut group.take_foreign());
+                    foreign.append(group.stock());
                     let block = self.volume.geometry.group_header(group.number);
                     // SAFETY: the gate is held alone, so nobody else touches any page.
                     #[allow(unsafe_code)]
-                    let page = unsafe { self.pages().page_mut(block) };
+                    let page = unsafe { self.pages().page_mut_in(block, 0..GROUP_HEADER_USED) };
                     page.copy_from_slice(group.header.as_bytes());
                 }
             }
@@ -410,10 +435,10 @@ impl Core {
         }
     }
 
-    /// Seals the changed pages: stores those that are fresh, and adds to `body` what differs from the medium of the others.
+    /// Seals the changed pages: stores those that are fresh; `body` becomes what differs from the medium of the others.
     fn log(&self, sequence: u64, body: &mut Body) {
+        body.clear();
         let medium = self.medium();
-        let mut old = [0; 4096];
         // SAFETY: the gate is held alone, so nobody else touches any page.
         #[allow(unsafe_code)]
         unsafe {
@@ -423,8 +448,9 @@ impl Core {
                 if changed.fresh {
                     medium.store_nt(offset, page.as_slice());
                 } else {
-                    medium.load(offset, &mut old);
-                    body.push_changes(changed.block, &old, page);
+                    let lines = medium.changed_lines(offset, changed.lines, page);
+                    debug_assert_eq!(medium.changed_lines(offset, !changed.lines, page), 0, "unsaid changes");
+                    body.push_lines(changed.block, lines, page);
                 }
             });
         }
@@ -439,10 +465,11 @@ impl Core {
         self.volume.seed.seal(inode.as_mut_bytes());
         let block = cell.number / INODES_PER_BLOCK;
         let slot = usize::try_from(cell.number % INODES_PER_BLOCK).unwrap_or(0);
+        let range = slot * INODE_SIZE..(slot + 1) * INODE_SIZE;
         // SAFETY: only a commit touches pages of inodes, and it holds the gate alone.
         #[allow(unsafe_code)]
-        let page = unsafe { self.pages().page_mut(block) };
-        if let Some(place) = page.get_mut(slot * INODE_SIZE..(slot + 1) * INODE_SIZE) {
+        let page = unsafe { self.pages().page_mut_in(block, range.clone()) };
+        if let Some(place) = page.get_mut(range) {
             place.copy_from_slice(inode.as_bytes());
         }
     }

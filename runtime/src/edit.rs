@@ -90,6 +90,8 @@ impl Children {
 
 /// An entry of a node at any level: a record, or a child.
 trait Item: Copy + FromBytes + IntoBytes + Immutable + Unaligned {
+    /// Whether the last has the highest end.
+    const ENDS_ASCEND: bool;
     fn first_key(&self) -> Key;
     fn high(&self) -> u64;
 }
@@ -100,6 +102,7 @@ trait Item: Copy + FromBytes + IntoBytes + Immutable + Unaligned {
 struct Leaf<R>(R);
 
 impl<R: Record> Item for Leaf<R> {
+    const ENDS_ASCEND: bool = !R::OVERLAPS;
     fn first_key(&self) -> Key {
         self.0.key()
     }
@@ -109,6 +112,7 @@ impl<R: Record> Item for Leaf<R> {
 }
 
 impl Item for Branch {
+    const ENDS_ASCEND: bool = false;
     fn first_key(&self) -> Key {
         self.key()
     }
@@ -149,7 +153,10 @@ fn replace<T: Item>(node: &mut Node, range: core::ops::Range<usize>, new: &[T]) 
 }
 
 fn branch_of<T: Item>(items: &[T], block: u64) -> Option<Branch> {
-    let high = items.iter().map(Item::high).max()?;
+    let high = match T::ENDS_ASCEND {
+        true => items.last()?.high(),
+        false => items.iter().map(Item::high).max()?,
+    };
     Some(Branch::new(items.first()?.first_key(), high, block))
 }
 
@@ -186,7 +193,11 @@ impl<'n, R: Record, N: Nodes> TreeMut<'n, R, N> {
         let leaves = u32::try_from(new.len() / capacity::<R>().max(1)).unwrap_or(u32::MAX);
         let branches = leaves / u32::try_from(MAX_BRANCHES / 2).unwrap_or(1);
         let needed = leaves.saturating_add(branches).saturating_add(branches).saturating_add(2 * height + 2);
-        self.nodes.reserve(needed)?;
+        if let Err(error) = self.nodes.reserve(needed)
+            && !self.fits_a_leaf(&keys, new.len())?
+        {
+            return Err(error);
+        }
         let mut level = height;
         let mut top = match height.checked_sub(1) {
             Some(top) => self.splice_below(self.root.block.get(), top, &keys, new)?,
@@ -220,6 +231,24 @@ impl<'n, R: Record, N: Nodes> TreeMut<'n, R, N> {
         self.root.block = block.into();
         self.root.height = level.into();
         Ok(())
+    }
+
+    /// Whether a splice changes one leaf alone, and needs no new node.
+    fn fits_a_leaf(&self, keys: &RangeInclusive<Key>, new: usize) -> Result<bool, N::Error> {
+        let Some(mut level) = self.root.height.get().checked_sub(1) else { return Ok(new == 0) };
+        let mut block = self.root.block.get();
+        while level > 0 {
+            let entries = items::<Branch>(self.node(block, level)?);
+            let child = |key: &Key| entries.partition_point(|entry| entry.key() <= *key).saturating_sub(1);
+            if child(keys.start()) != child(keys.end()) {
+                return Ok(false);
+            }
+            let Some(entry) = entries.get(child(keys.start())) else { return Ok(false) };
+            (block, level) = (entry.child.get(), level - 1);
+        }
+        let records = items::<Leaf<R>>(self.node(block, 0)?);
+        let removed = records.iter().filter(|record| keys.contains(&record.0.key())).count();
+        Ok(records.len() - removed + new <= capacity::<R>())
     }
 
     fn splice_below(

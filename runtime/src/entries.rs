@@ -6,9 +6,10 @@
 use crate::core::{Core, Joined};
 use crate::error::{Error, Result};
 use crate::fork::{InodeNodes, edit_tree, fork_mut, set_inline};
+use core::ops::Range;
 use paxfs_format::entry::{
     AttributeEntry, AttributeKind, BODY_SIZE, BodyBlock, DirectoryEntry, Entry, EntryType, Head, entries,
-    push_entry,
+    entry_size, push_entry,
 };
 use paxfs_format::group::TreeRoot;
 use paxfs_format::hash::DISAMBIGUATOR;
@@ -98,8 +99,7 @@ impl<'o> Entries<'o> {
         value: &[u8],
     ) -> Result<()> {
         let cookie = self.free_cookie::<H>(inode, lowest)?;
-        let entry = Owned { head: head.with_cookie(cookie), name: name.to_vec(), value: value.to_vec() };
-        self.put(inode, &entry)
+        self.put(inode, &head.with_cookie(cookie), name, value)
     }
 
     /// Puts another entry in the place of the one that `is` tells apart, under its cookie. Nothing changes when it fails.
@@ -115,22 +115,20 @@ impl<'o> Entries<'o> {
         let Some((block, offset, old)) = self.find(inode, lowest, is)? else { return Ok(()) };
         let before = *inode;
         self.take_out(inode, block, offset, &old)?;
-        let entry =
-            Owned { head: head.with_cookie(old.cookie()), name: name.to_vec(), value: value.to_vec() };
-        let done = self.put(inode, &entry);
+        let done = self.put(inode, &head.with_cookie(old.cookie()), name, value);
         if done.is_err() {
             *inode = before;
             if let Some(block) = block {
-                write(self.body_mut(inode, H::WHICH, block)?, offset, old.as_bytes());
+                self.write(inode, H::WHICH, block, offset, old.as_bytes())?;
             }
         }
         done
     }
 
     /// Puts an entry where it belongs. Nothing changes when it fails.
-    fn put<H: Change>(&self, inode: &mut Inode, entry: &Owned<H>) -> Result<()> {
-        let mut bytes = Vec::new();
-        entry.push(&mut bytes);
+    fn put<H: Change>(&self, inode: &mut Inode, head: &H, name: &[u8], value: &[u8]) -> Result<()> {
+        let mut bytes = Vec::with_capacity(entry_size(size_of::<H>(), name.len(), value.len()));
+        push_entry(&mut bytes, head, name, value);
         match inode.fork(H::WHICH).format {
             ForkFormat::EMPTY | ForkFormat::INLINE => {
                 let mut all = inode.inline(H::WHICH).unwrap_or_default().to_vec();
@@ -146,39 +144,38 @@ impl<'o> Entries<'o> {
                     self.set_block::<H>(inode, block);
                 }
             }
-            _ => self.insert_in_block(inode, entry, &bytes)?,
+            _ => self.insert_in_block::<H>(inode, head.cookie(), &bytes)?,
         }
         let fork = fork_mut(inode, H::WHICH);
         fork.count = (fork.count.get() + 1).into();
         Ok(())
     }
 
-    fn insert_in_block<H: Change>(&self, inode: &mut Inode, entry: &Owned<H>, bytes: &[u8]) -> Result<()> {
-        let cookie = entry.head.cookie();
+    /// Puts the bytes of an entry with that cookie into the block where it belongs.
+    fn insert_in_block<H: Change>(&self, inode: &mut Inode, cookie: u64, bytes: &[u8]) -> Result<()> {
         let place = self.responsible::<H>(inode, cookie)?;
-        let body = self.body_mut(inode, H::WHICH, place.block)?;
-        let used = used(body);
-        let dead = entries::<H>(body.body.0.get(..used).unwrap_or_default())
+        let old = self.body(inode, H::WHICH, place.block)?;
+        let used = old.len();
+        let dead = entries::<H>(old)
             .filter_map(core::result::Result::ok)
             .find(|old| !old.head.is_live() && old.size() == bytes.len())
             .map(|old| old.offset);
         if let Some(offset) = dead {
-            write(body, offset, bytes);
-            return Ok(());
+            return self.write(inode, H::WHICH, place.block, offset, bytes);
         }
         if used + bytes.len() <= BODY_SIZE {
+            let body = self.body_mut(inode, H::WHICH, place.block, used..used + bytes.len())?;
             write(body, used, bytes);
             set_used(body, used + bytes.len());
             self.grow::<H>(inode, bytes.len());
             return Ok(());
         }
-        let old = body.body.0.get(..used).unwrap_or_default();
         let mut all: Vec<Owned<H>> = entries::<H>(old)
+            .chain(entries::<H>(bytes))
             .filter_map(core::result::Result::ok)
             .filter(|old| old.head.is_live())
             .map(|old| Owned::of(&old))
             .collect();
-        all.push(Owned { head: entry.head, name: entry.name.clone(), value: entry.value.clone() });
         let mut packed = Vec::new();
         all.iter().for_each(|entry| entry.push(&mut packed));
         if packed.len() <= BODY_SIZE {
@@ -297,7 +294,7 @@ impl<'o> Entries<'o> {
                 }
                 set_inline(inode, H::WHICH, &all);
             }
-            Some(block) => write(self.body_mut(inode, H::WHICH, block)?, offset, head.as_bytes()),
+            Some(block) => self.write(inode, H::WHICH, block, offset, head.as_bytes())?,
         }
         Ok(true)
     }
@@ -328,11 +325,7 @@ impl<'o> Entries<'o> {
         match block {
             None => {
                 let mut all = inode.inline(H::WHICH).unwrap_or_default().to_vec();
-                let size = paxfs_format::entry::entry_size(
-                    size_of::<H>(),
-                    head.name_length(),
-                    head.stored_value().unwrap_or(0),
-                );
+                let size = entry_size(size_of::<H>(), head.name_length(), head.stored_value().unwrap_or(0));
                 all.drain(offset..(offset + size).min(all.len()));
                 set_inline(inode, H::WHICH, &all);
                 self.shrink::<H>(inode, size);
@@ -340,9 +333,7 @@ impl<'o> Entries<'o> {
                     fork_mut(inode, H::WHICH).format = ForkFormat::EMPTY;
                 }
             }
-            Some(block) => {
-                write(self.body_mut(inode, H::WHICH, block)?, offset, head.dead().as_bytes());
-            }
+            Some(block) => self.write(inode, H::WHICH, block, offset, head.dead().as_bytes())?,
         }
         let fork = fork_mut(inode, H::WHICH);
         fork.count = fork.count.get().saturating_sub(1).into();
@@ -351,9 +342,8 @@ impl<'o> Entries<'o> {
 
     /// Gives a block back that holds no live entry.
     fn drop_body_if_dead<H: Change>(&self, inode: &mut Inode, block: u64, cookie: u64) -> Result<()> {
-        let body = self.body_mut(inode, H::WHICH, block)?;
-        let used = used(body);
-        let bytes = body.body.0.get(..used).unwrap_or_default();
+        let bytes = self.body(inode, H::WHICH, block)?;
+        let used = bytes.len();
         let live = entries::<H>(bytes).any(|entry| entry.is_ok_and(|entry| entry.head.is_live()));
         if live {
             return Ok(());
@@ -457,18 +447,34 @@ impl<'o> Entries<'o> {
         Ok(Responsible { block: record.block.get(), low: record.cookie.get() })
     }
 
-    /// A block of entries that was checked when it was read, to change.
-    #[allow(unsafe_code, clippy::mut_from_ref)]
-    fn body_mut<'p>(&'p self, inode: &Inode, which: Which, block: u64) -> Result<&'p mut BodyBlock> {
+    /// The bytes in use of a block of entries.
+    fn body(&self, inode: &Inode, which: Which, block: u64) -> Result<&[u8]> {
         let number = inode.header.place.get();
-        self.core
-            .volume
-            .body_block(inode, which.entry_kind(), block, 0)
-            .map_err(|fault| Error::fork(number, &fault))?;
+        let body = self.core.volume.body_block(inode, which.entry_kind(), block, 0);
+        body.map_err(|fault| Error::fork(number, &fault))
+    }
+
+    /// A block of entries that was checked when it was read, to change these bytes of its body and what its header says.
+    #[allow(unsafe_code, clippy::mut_from_ref)]
+    fn body_mut<'p>(
+        &'p self,
+        inode: &Inode,
+        which: Which,
+        block: u64,
+        bytes: Range<usize>,
+    ) -> Result<&'p mut BodyBlock> {
+        self.body(inode, which, block)?;
+        let start = size_of::<Header>();
         // SAFETY: the caller holds the inode's lock alone, and with it the blocks of its entries; the borrow above has
         // ended.
-        let bytes = unsafe { self.core.pages().page_mut(block) };
-        BodyBlock::mut_from_bytes(bytes).map_err(|_| Error::NoSpace)
+        let page = unsafe { self.core.pages().page_mut_in(block, start + bytes.start..start + bytes.end) };
+        BodyBlock::mut_from_bytes(page).map_err(|_| Error::NoSpace)
+    }
+
+    /// Writes bytes over others in a block of entries.
+    fn write(&self, inode: &Inode, which: Which, block: u64, offset: usize, bytes: &[u8]) -> Result<()> {
+        write(self.body_mut(inode, which, block, offset..offset + bytes.len())?, offset, bytes);
+        Ok(())
     }
 
     fn new_body<H: Change>(&self, inode: &mut Inode, bytes: &[u8]) -> Result<u64> {
@@ -487,7 +493,7 @@ impl<'o> Entries<'o> {
 
     /// Makes `bytes` all that a block holds.
     fn fill<H: Change>(&self, inode: &mut Inode, block: u64, bytes: &[u8]) -> Result<()> {
-        let body = self.body_mut(inode, H::WHICH, block)?;
+        let body = self.body_mut(inode, H::WHICH, block, 0..BODY_SIZE)?;
         body.body.0.fill(0);
         write(body, 0, bytes);
         set_used(body, bytes.len());
@@ -506,10 +512,6 @@ impl<'o> Entries<'o> {
             inode.size = inode.size.get().saturating_sub(bytes as u64).into();
         }
     }
-}
-
-fn used(body: &BodyBlock) -> usize {
-    usize::try_from(body.header.count.get()).unwrap_or(BODY_SIZE).min(BODY_SIZE)
 }
 
 fn set_used(body: &mut BodyBlock, used: usize) {

@@ -90,9 +90,9 @@ pub(crate) fn set_inline(inode: &mut Inode, which: Which, bytes: &[u8]) -> bool 
         return false;
     }
     let mut payload = [0; PAYLOAD_SIZE];
-    for (to, from) in payload.iter_mut().zip(data.iter().chain(attributes)) {
-        *to = *from;
-    }
+    let (place, rest) = payload.split_at_mut(data.len());
+    place.copy_from_slice(data);
+    rest.split_at_mut(attributes.len()).0.copy_from_slice(attributes);
     let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
     inode.payload.0 = payload;
     fork_mut(inode, which).inline_bytes = length.into();

@@ -7,7 +7,24 @@ use std::hash::BuildHasherDefault;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::locks::{Ordered, Rank, take};
-use crate::pages::BlockHasher;
+
+/// Numbers of inodes are spread well enough by one multiplication.
+#[derive(Default)]
+struct NumberHasher(u64);
+
+impl core::hash::Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    }
+}
 
 /// An inode in memory.
 #[derive(Debug)]
@@ -55,7 +72,7 @@ impl Cell {
 
 const SHARDS: usize = 16;
 
-type Shard = HashMap<u64, Arc<Cell>, BuildHasherDefault<BlockHasher>>;
+type Shard = HashMap<u64, Arc<Cell>, BuildHasherDefault<NumberHasher>>;
 
 /// The inodes in memory.
 #[derive(Debug)]

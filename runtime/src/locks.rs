@@ -2,7 +2,7 @@
 //! pay nothing.
 //!
 //! ```text
-//! committing → gate → renaming → directories → other inodes → groups → table of inodes → changed pages → table of pages → medium
+//! committing → gate → renaming → directories → other inodes → groups → table of inodes → changed pages → medium
 //! ```
 //!
 //! Of other inodes the lower number comes first, of groups as well. Of directories the one above comes first; of two side
@@ -32,8 +32,6 @@ pub(crate) enum Rank {
     /// A part of the table of inodes in memory, or the list of changed ones.
     Inodes,
     /// The list of changed pages.
-    ChangedPages,
-    /// A part of the table of pages in memory.
     Pages,
     /// What a medium remembers.
     Medium,

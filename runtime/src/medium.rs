@@ -69,6 +69,17 @@ impl Point {
     ];
 }
 
+/// Those of some cache lines in which two blocks differ.
+fn differing(old: &[u8; 4096], lines: u64, new: &[u8; 4096]) -> u64 {
+    let (old, new) = (old.as_chunks::<64>().0, new.as_chunks::<64>().0);
+    let differs = |(old, new): (&[u8; 64], &[u8; 64])| {
+        // Not `!=`: without an early exit this is vector code.
+        old.iter().zip(new).fold(0, |all, (old, new)| all | (old ^ new)) != 0
+    };
+    let asked = old.iter().zip(new).enumerate().filter(|(line, _)| lines >> line & 1 != 0);
+    asked.fold(0, |found, (line, pair)| found | u64::from(differs(pair)) << line)
+}
+
 /// Proof that everything flushed before is on the medium.
 #[derive(Debug)]
 #[must_use = "the order of stores rests on this proof"]
@@ -86,6 +97,13 @@ pub trait Medium: Send + Sync {
 
     /// Reads `to.len()` bytes. Past the end they are zeros.
     fn load(&self, offset: u64, to: &mut [u8]);
+
+    /// Those of some cache lines of an aligned block in which it differs from `new`: bit i for line i.
+    fn changed_lines(&self, offset: u64, lines: u64, new: &[u8; 4096]) -> u64 {
+        let mut old = [0; 4096];
+        self.load(offset, &mut old);
+        differing(&old, lines, new)
+    }
 
     /// Stores bytes by way of the caches. An aligned word is stored whole. Past the end nothing is stored.
     fn store(&self, offset: u64, bytes: &[u8]);

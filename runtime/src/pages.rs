@@ -8,17 +8,17 @@
 //! operation runs.
 #![allow(unsafe_code)]
 
-use crate::locks::{Ordered, Rank, take};
+use crate::locks::{self, Ordered, Rank};
 use crate::medium::Medium;
 use core::cell::UnsafeCell;
-use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use core::ops::Range;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use paxfs_format::blocks::Blocks;
 use paxfs_format::device::MediumError;
 use paxfs_format::geometry::BLOCK_BYTES;
 use paxfs_format::header::Seed;
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
+use paxfs_format::journal::{JournalRecord, LINE_SIZE};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Its checksum fitted when it came from the medium, or it was made here.
@@ -30,45 +30,86 @@ const FRESH: u8 = 4;
 /// Given back since the last commit.
 const FREED: u8 = 8;
 
+#[repr(align(64))]
 struct Page {
     bytes: UnsafeCell<[u8; 4096]>,
+    /// Cache lines that may have been changed since the last commit: bit i for line i.
+    lines: AtomicU64,
     state: AtomicU8,
 }
 
-/// Block numbers are spread well enough by one multiplication.
-#[derive(Default)]
-pub(crate) struct BlockHasher(u64);
-
-impl core::hash::Hasher for BlockHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-    fn write_u64(&mut self, value: u64) {
-        self.0 = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+impl Page {
+    fn new(bytes: [u8; 4096], state: u8) -> Self {
+        Page { bytes: UnsafeCell::new(bytes), lines: AtomicU64::new(0), state: AtomicU8::new(state) }
     }
 }
 
-type Shard = HashMap<u64, NonNull<Page>, BuildHasherDefault<BlockHasher>>;
+/// 512 of something, each made when it is asked for first.
+struct Table<T>([AtomicPtr<T>; WIDTH]);
 
-const SHARDS: usize = 16;
+const WIDTH: usize = 512;
+/// Blocks of a table of tables.
+const TABLE_BLOCKS: u64 = (WIDTH * WIDTH) as u64;
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Table([const { AtomicPtr::new(ptr::null_mut()) }; WIDTH])
+    }
+}
+
+impl<T> Drop for Table<T> {
+    fn drop(&mut self) {
+        self.0.iter_mut().for_each(take);
+    }
+}
+
+/// Frees what is in a place, if anything is.
+fn take<T>(place: &mut AtomicPtr<T>) {
+    let there = core::mem::replace(place.get_mut(), ptr::null_mut());
+    if !there.is_null() {
+        // SAFETY: only `get` fills places, from a box, and this was the one pointer to it.
+        drop(unsafe { Box::from_raw(there) });
+    }
+}
+
+/// What is in a place; made now if nothing is. Of two threads that make it one wins.
+fn get<T>(place: &AtomicPtr<T>, make: impl FnOnce() -> T) -> &T {
+    let there = place.load(Ordering::Acquire);
+    if !there.is_null() {
+        // SAFETY: what is in a place lives until it is taken out, which asks for the place alone.
+        return unsafe { &*there };
+    }
+    let new = Box::into_raw(Box::new(make()));
+    match place.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
+        // SAFETY: as above.
+        Ok(_) => unsafe { &*new },
+        Err(there) => {
+            // SAFETY: the box is still this thread's own; and as above.
+            unsafe {
+                drop(Box::from_raw(new));
+                &*there
+            }
+        }
+    }
+}
 
 /// The metadata blocks in memory.
 pub struct Pages {
     medium: Arc<dyn Medium>,
     seed: Seed,
-    shards: [Mutex<Shard>; SHARDS],
+    /// By block number: 2^18 blocks (1 GiB), of these 512 (2 MiB: a cluster), of these one. The last is for blocks past
+    /// the end.
+    tables: Box<[AtomicPtr<Table<Table<Page>>>]>,
+    /// How many there are.
+    count: AtomicUsize,
+    /// The table in which `trim` goes on.
+    hand: AtomicUsize,
     dirty: Mutex<Vec<u64>>,
-    dirty_count: AtomicUsize,
+    /// Bytes of journal that they can take.
+    dirty_bytes: AtomicUsize,
 }
 
-// SAFETY: the pages that the pointers lead to are this value's own; who touches them when is arranged as said above.
-unsafe impl Send for Pages {}
-// SAFETY: as for Send.
+// SAFETY: what is in a page's cell is touched by nobody but who is said above to; all else is atomic.
 unsafe impl Sync for Pages {}
 
 /// A block that a commit has to bring to the medium.
@@ -77,17 +118,21 @@ pub struct Changed {
     pub block: u64,
     /// Whether nothing on the medium leads to it yet.
     pub fresh: bool,
+    /// The cache lines that may have been changed: bit i for line i.
+    pub lines: u64,
 }
 
-fn lock<T>(rank: Rank, mutex: &Mutex<T>) -> Ordered<MutexGuard<'_, T>> {
-    take(rank, || mutex.lock().unwrap_or_else(PoisonError::into_inner))
+fn lock<T>(mutex: &Mutex<T>) -> Ordered<MutexGuard<'_, T>> {
+    locks::take(Rank::Pages, || mutex.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl Pages {
     /// None yet.
     pub fn new(medium: Arc<dyn Medium>, seed: Seed) -> Self {
-        let shards = core::array::from_fn(|_| Mutex::new(Shard::default()));
-        Pages { medium, seed, shards, dirty: Mutex::new(Vec::new()), dirty_count: AtomicUsize::new(0) }
+        let tables = usize::try_from(medium.len() / BLOCK_BYTES / TABLE_BLOCKS).unwrap_or(usize::MAX);
+        let tables = core::iter::repeat_with(AtomicPtr::default).take(tables.saturating_add(2)).collect();
+        let (count, hand, dirty_bytes) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+        Pages { medium, seed, tables, count, hand, dirty: Mutex::new(Vec::new()), dirty_bytes }
     }
 
     /// The medium below.
@@ -95,38 +140,47 @@ impl Pages {
         &*self.medium
     }
 
-    /// Pages changed since the last commit.
-    pub fn dirty_count(&self) -> usize {
-        self.dirty_count.load(Ordering::Relaxed)
+    /// Bytes of journal that the pages changed since the last commit can take.
+    pub fn dirty_bytes(&self) -> usize {
+        self.dirty_bytes.load(Ordering::Relaxed)
     }
 
-    fn shard(&self, block: u64) -> Ordered<MutexGuard<'_, Shard>> {
-        let index = usize::try_from((block >> 3) % (SHARDS as u64)).unwrap_or(0);
-        #[allow(clippy::indexing_slicing)] // The remainder is below the number of shards.
-        lock(Rank::Pages, &self.shards[index])
+    /// Where the page of a block is.
+    #[allow(clippy::indexing_slicing)] // There is a table at least; remainders are below the number of places.
+    fn place(&self, block: u64) -> &AtomicPtr<Page> {
+        let part = |number: u64| usize::try_from(number % WIDTH as u64).unwrap_or(0);
+        let top = usize::try_from(block / TABLE_BLOCKS).unwrap_or(usize::MAX).min(self.tables.len() - 1);
+        let clusters = get(&self.tables[top], Table::default);
+        let pages = get(&clusters.0[part(block / WIDTH as u64)], Table::default);
+        &pages.0[part(block)]
+    }
+
+    /// The page of a block; made when it is not in memory.
+    fn page_or(&self, block: u64, make: impl FnOnce() -> Page) -> &Page {
+        get(self.place(block), || {
+            self.count.fetch_add(1, Ordering::Relaxed);
+            make()
+        })
     }
 
     fn page(&self, block: u64) -> &Page {
-        let mut shard = self.shard(block);
-        let page = *shard.entry(block).or_insert_with(|| {
+        self.page_or(block, || {
             let mut bytes = [0; 4096];
             self.medium.load(block.saturating_mul(BLOCK_BYTES), &mut bytes);
             let verified = self.seed.verify(&bytes).is_ok();
-            Self::boxed(bytes, if verified { VERIFIED } else { 0 })
-        });
-        // SAFETY: pages live until `trim` or the drop of `self`, and no borrow of `self` outlives either.
-        unsafe { page.as_ref() }
+            Page::new(bytes, if verified { VERIFIED } else { 0 })
+        })
     }
 
-    fn boxed(bytes: [u8; 4096], state: u8) -> NonNull<Page> {
-        let page = Page { bytes: UnsafeCell::new(bytes), state: AtomicU8::new(state) };
-        NonNull::from(Box::leak(Box::new(page)))
-    }
-
-    fn set_dirty(&self, block: u64, page: &Page) {
+    fn set_dirty(&self, block: u64, page: &Page, lines: u64) {
+        let new = lines & !page.lines.fetch_or(lines, Ordering::Relaxed);
+        if new != 0 {
+            let bytes = usize::try_from(new.count_ones()).unwrap_or(64) * LINE_SIZE;
+            self.dirty_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
         if page.state.fetch_or(DIRTY | VERIFIED, Ordering::Relaxed) & DIRTY == 0 {
-            lock(Rank::ChangedPages, &self.dirty).push(block);
-            self.dirty_count.fetch_add(1, Ordering::Relaxed);
+            lock(&self.dirty).push(block);
+            self.dirty_bytes.fetch_add(size_of::<JournalRecord>(), Ordering::Relaxed);
         }
     }
 
@@ -137,8 +191,22 @@ impl Pages {
     /// The caller holds alone what the page belongs to, and no other borrow of the page.
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn page_mut(&self, block: u64) -> &mut [u8; 4096] {
+        // SAFETY: the caller's promise.
+        unsafe { self.page_mut_in(block, 0..4096) }
+    }
+
+    /// A page of which the bytes in `range` are to change, and the header's generation and checksum with them. Bytes
+    /// elsewhere must stay: no commit would look at them.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Pages::page_mut`].
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn page_mut_in(&self, block: u64, range: Range<usize>) -> &mut [u8; 4096] {
         let page = self.page(block);
-        self.set_dirty(block, page);
+        let (first, end) = (range.start / LINE_SIZE, range.end.div_ceil(LINE_SIZE).min(64));
+        let below = |line: usize| if line >= 64 { u64::MAX } else { (1 << line) - 1 };
+        self.set_dirty(block, page, below(end) & !below(first) | 1);
         // SAFETY: the caller's promise.
         unsafe { &mut *page.bytes.get() }
     }
@@ -150,14 +218,9 @@ impl Pages {
     /// As for [`Pages::page_mut`].
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn fresh(&self, block: u64) -> &mut [u8; 4096] {
-        let page = {
-            let mut shard = self.shard(block);
-            *shard.entry(block).or_insert_with(|| Self::boxed([0; 4096], 0))
-        };
-        // SAFETY: as in `page`.
-        let page = unsafe { page.as_ref() };
+        let page = self.page_or(block, || Page::new([0; 4096], 0));
         page.state.fetch_and(!FREED, Ordering::Relaxed);
-        self.set_dirty(block, page);
+        self.set_dirty(block, page, u64::MAX);
         page.state.fetch_or(FRESH, Ordering::Relaxed);
         // SAFETY: the caller's promise.
         let bytes = unsafe { &mut *page.bytes.get() };
@@ -172,11 +235,15 @@ impl Pages {
 
     /// Says that the block was given back: it need not reach the medium any more.
     pub fn forget(&self, block: u64) {
-        let known = self.shard(block).get(&block).copied();
-        if let Some(page) = known {
-            // SAFETY: as in `page`.
-            unsafe { page.as_ref() }.state.fetch_or(FREED, Ordering::Relaxed);
+        if let Some(page) = self.known(block) {
+            page.state.fetch_or(FREED, Ordering::Relaxed);
         }
+    }
+
+    /// The page of a block, if it is in memory.
+    fn known(&self, block: u64) -> Option<&Page> {
+        // SAFETY: pages live until a commit takes them out, while no operation runs.
+        unsafe { self.place(block).load(Ordering::Acquire).as_ref() }
     }
 
     /// Shows each changed block that is still in use with its page, ascending.
@@ -185,83 +252,98 @@ impl Pages {
     ///
     /// No operation runs: nobody has a borrow of a page.
     pub unsafe fn each_changed(&self, mut see: impl FnMut(&Changed, &mut [u8; 4096])) {
-        let mut blocks = lock(Rank::ChangedPages, &self.dirty);
+        let mut blocks = lock(&self.dirty);
         blocks.sort_unstable();
         for &block in &*blocks {
             let page = self.page(block);
             let state = page.state.load(Ordering::Relaxed);
             if state & FREED == 0 {
+                let lines = page.lines.load(Ordering::Relaxed);
                 // SAFETY: the caller's promise.
-                see(&Changed { block, fresh: state & FRESH != 0 }, unsafe { &mut *page.bytes.get() });
+                see(&Changed { block, fresh: state & FRESH != 0, lines }, unsafe { &mut *page.bytes.get() });
             }
         }
     }
 
     /// Whether a block was changed and has to be logged where it is. Asks only what is in memory.
     pub fn is_logged(&self, block: u64) -> bool {
-        let Some(page) = self.shard(block).get(&block).copied() else { return false };
-        // SAFETY: as in `page`.
-        unsafe { page.as_ref() }.state.load(Ordering::Relaxed) & (DIRTY | FRESH) == DIRTY
+        let page = self.known(block);
+        page.is_some_and(|page| page.state.load(Ordering::Relaxed) & (DIRTY | FRESH) == DIRTY)
     }
 
-    /// Says that all that was changed is on its way to the medium. For a commit, while no operation runs.
-    pub fn clean(&self) {
-        self.dirty_count.store(0, Ordering::Relaxed);
-        for block in lock(Rank::ChangedPages, &self.dirty).drain(..) {
-            if self.page(block).state.fetch_and(VERIFIED, Ordering::Relaxed) & FREED != 0 {
-                self.drop_page(block);
-            }
-        }
-    }
-
-    fn drop_page(&self, block: u64) {
-        if let Some(page) = self.shard(block).remove(&block) {
-            // SAFETY: the page was boxed by `boxed`, and is in no shard any more; only a commit drops pages, while no
-            // operation runs, and it holds no borrow of this one.
-            drop(unsafe { Box::from_raw(page.as_ptr()) });
-        }
-    }
-
-    /// Drops clean pages of one part in [`SHARDS`] until at most its share of `limit` is left; the next part with the
-    /// next `turn`.
+    /// Says that all that was changed is on its way to the medium.
     ///
     /// # Safety
     ///
     /// No operation runs: nobody has a borrow of a page.
-    pub unsafe fn trim(&self, limit: usize, turn: u64) {
-        let mut shard = self.shard(turn << 3);
-        let mut excess = shard.len().saturating_sub(limit / SHARDS);
-        if excess == 0 {
+    pub unsafe fn clean(&self) {
+        let mut blocks = lock(&self.dirty);
+        self.dirty_bytes.store(0, Ordering::Relaxed);
+        for block in blocks.drain(..) {
+            let page = self.page(block);
+            page.lines.store(0, Ordering::Relaxed);
+            if page.state.fetch_and(VERIFIED, Ordering::Relaxed) & FREED != 0 {
+                // SAFETY: the caller's promise.
+                unsafe { self.drop_page(self.place(block)) };
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Nobody has a borrow of the page.
+    unsafe fn drop_page(&self, place: &AtomicPtr<Page>) {
+        let page = place.swap(ptr::null_mut(), Ordering::AcqRel);
+        if !page.is_null() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            // SAFETY: only `get` fills places, from a box; nobody has a borrow.
+            drop(unsafe { Box::from_raw(page) });
+        }
+    }
+
+    /// When there are more than `limit` pages, drops clean ones until a quarter of that is free again.
+    ///
+    /// # Safety
+    ///
+    /// No operation runs: nobody has a borrow of a page.
+    pub unsafe fn trim(&self, limit: usize) {
+        if self.count.load(Ordering::Relaxed) <= limit {
             return;
         }
-        shard.retain(|_, page| {
-            // SAFETY: as in `page`.
-            let clean = unsafe { page.as_ref() }.state.load(Ordering::Relaxed) & DIRTY == 0;
-            if excess == 0 || !clean {
-                return true;
+        let first = self.hand.load(Ordering::Relaxed);
+        let (before, behind) = self.tables.split_at(first.min(self.tables.len()));
+        for (step, table) in behind.iter().chain(before).enumerate() {
+            self.hand.store((first + step) % self.tables.len(), Ordering::Relaxed);
+            // SAFETY: tables live as long as this.
+            let Some(clusters) = (unsafe { table.load(Ordering::Acquire).as_ref() }) else { continue };
+            for cluster in &clusters.0 {
+                // SAFETY: as above.
+                let Some(pages) = (unsafe { cluster.load(Ordering::Acquire).as_ref() }) else { continue };
+                for place in &pages.0 {
+                    // SAFETY: as in `known`.
+                    let page = unsafe { place.load(Ordering::Acquire).as_ref() };
+                    if page.is_some_and(|page| page.state.load(Ordering::Relaxed) & DIRTY == 0) {
+                        // SAFETY: the caller's promise.
+                        unsafe { self.drop_page(place) };
+                    }
+                }
+                if self.count.load(Ordering::Relaxed) <= limit / 4 * 3 {
+                    return;
+                }
             }
-            excess -= 1;
-            // SAFETY: as in `drop_page`; nobody has a borrow.
-            drop(unsafe { Box::from_raw(page.as_ptr()) });
-            false
-        });
+        }
     }
 }
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        for shard in &mut self.shards {
-            for (_, page) in shard.get_mut().unwrap_or_else(PoisonError::into_inner).drain() {
-                // SAFETY: as in `drop_page`; `self` is borrowed by nobody any more.
-                drop(unsafe { Box::from_raw(page.as_ptr()) });
-            }
-        }
+        self.tables.iter_mut().for_each(take);
     }
 }
 
 impl core::fmt::Debug for Pages {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Pages").field("dirty", &self.dirty_count()).finish_non_exhaustive()
+        f.debug_struct("Pages").field("dirty_bytes", &self.dirty_bytes()).finish_non_exhaustive()
     }
 }
 

@@ -16,6 +16,7 @@
 mod chunks;
 mod clusters;
 mod data;
+mod log;
 mod metadata;
 mod refcounts;
 mod runs;
@@ -30,6 +31,7 @@ pub use runs::Runs;
 pub(crate) use settle::verified_node;
 
 use crate::pages::Pages;
+use log::Log;
 use paxfs_format::geometry::Geometry;
 use paxfs_format::group::{GroupHeader, GroupTree};
 use paxfs_format::header::Seed;
@@ -83,6 +85,10 @@ pub struct Group {
     /// Freed by the running transaction, and by the one being committed.
     pending: Vec<(u32, u32)>,
     committing: Vec<(u32, u32)>,
+    /// Blocks that one file owns alone, because another ceased to own them in the running transaction, and in the one being
+    /// committed.
+    loosened: Runs,
+    loosened_committing: Runs,
     clusters: Clusters,
     chunks: BTreeMap<u32, Chunk>,
     /// Chunks that may have an inode to give out.
@@ -94,10 +100,12 @@ pub struct Group {
     inodes_committing: Vec<(u32, u32)>,
     /// Blocks of other groups' clusters that nodes of this group's trees gave back; the commit hands them on.
     foreign: Vec<u64>,
+    /// Pages in other groups' clusters for nodes of this group's trees, when its own are full.
+    stock: Vec<u64>,
     /// Records of the reverse map that are to be there (or not) after the transaction, by their keys.
-    rmap_log: BTreeMap<Key, Option<Rmap>>,
+    rmap_log: Log<Key, Option<Rmap>>,
     /// Starts of records of the free-space tree that may have changed.
-    free_log: BTreeSet<u32>,
+    free_log: Log<u32, ()>,
     /// Where the last small run was given out.
     packed: u32,
     /// The windows of files, by inode number: neither in `usable` nor owned. And their blocks together.
@@ -127,6 +135,8 @@ impl Group {
             usable: Runs::default(),
             pending: Vec::new(),
             committing: Vec::new(),
+            loosened: Runs::default(),
+            loosened_committing: Runs::default(),
             clusters: Clusters::new(block_u32(context.geometry.cluster_blocks)),
             chunks: BTreeMap::new(),
             roomy: Vec::new(),
@@ -134,8 +144,9 @@ impl Group {
             inodes_pending: Vec::new(),
             inodes_committing: Vec::new(),
             foreign: Vec::new(),
-            rmap_log: BTreeMap::new(),
-            free_log: BTreeSet::new(),
+            stock: Vec::new(),
+            rmap_log: Log::default(),
+            free_log: Log::default(),
             packed: 0,
             windows: HashMap::new(),
             window_blocks: 0,
@@ -154,11 +165,11 @@ impl Group {
         group.clusters = clusters;
         let mut chunks = BTreeMap::new();
         group.each::<paxfs_format::chunk::Chunk>(GroupTree::Inodes, pages, context, |record| {
-            let (used, orphans) = (record.used.get(), record.orphans.get());
-            let chunk = Chunk { used, orphans, roomy: used != u64::MAX, ..Chunk::default() };
+            let chunk = Chunk { used: record.used.get(), orphans: record.orphans.get(), ..Chunk::default() };
             chunks.insert(record.start.get(), chunk);
         })?;
-        group.roomy = chunks.iter().filter(|(_, chunk)| chunk.roomy).map(|(start, _)| *start).collect();
+        group.roomy =
+            chunks.iter().filter(|(_, chunk)| chunk.used != u64::MAX).map(|(start, _)| *start).collect();
         group.chunks = chunks;
         Ok(group)
     }
@@ -198,6 +209,7 @@ impl Group {
     /// The transaction being committed is the running one from now on, and a new one runs.
     pub fn seal(&mut self) {
         self.committing.append(&mut self.pending);
+        self.loosened_committing = core::mem::take(&mut self.loosened);
         self.inodes_committing.append(&mut self.inodes_pending);
         self.clusters.seal();
     }
@@ -207,6 +219,7 @@ impl Group {
         for (start, length) in core::mem::take(&mut self.committing) {
             self.usable.insert(start, length);
         }
+        self.loosened_committing = Runs::default();
         self.clusters.durable();
         for (start, slot) in core::mem::take(&mut self.inodes_committing) {
             // A chunk whose last inode went is gone.
@@ -221,7 +234,7 @@ impl Group {
 
     /// Says that a file owns a run from now on, or no longer.
     pub fn log_rmap(&mut self, record: Rmap, present: bool) {
-        self.rmap_log.insert(record.key(), present.then_some(record));
+        self.rmap_log.say(record.key(), present.then_some(record));
         self.changed = true;
     }
 }

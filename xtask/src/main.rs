@@ -2,7 +2,7 @@
 //!
 //! * What users get: [`man`], [`completions`], put together by [`dist`] for [`install`] and [`deb`].
 //! * What the tools do: [`demo`] shows it, [`accept`] and [`verify`] prove it on real files, [`peers`] measures it side by side with
-//!   other file systems' tools.
+//!   other file systems' tools, [`age`] how a volume fares in long use.
 //! * What they withstand: [`fuzz`]. What the engine withstands: [`proofs`].
 //! * Underneath: [`tools`] (which tools there are), [`cargo`] (building them), [`toolbox`] (having them under the names
 //!   that users type), [`shell`] (commands shown with what they print).
@@ -10,6 +10,7 @@
 //! Nothing of the format is known here: all that is said of a volume comes from the tools, by their command line.
 
 mod accept;
+mod age;
 mod cargo;
 mod completions;
 mod deb;
@@ -47,6 +48,8 @@ enum Task {
     VerifyBlocks(verify::Arguments),
     /// Measure paxfs side by side with xfsprogs, e2fsprogs and btrfs-progs
     Peers(peers::Arguments),
+    /// Use a volume hard for long, and say how its free space lies then
+    Age(age::Arguments),
     /// Fuzz a target, or all, for a time
     Fuzz(fuzz::Arguments),
     /// Damage small volumes, a field or some bytes each time, and have them checked
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Task::Accept(arguments) => accept::run(&arguments),
         Task::VerifyBlocks(arguments) => verify::run(&arguments),
         Task::Peers(arguments) => peers::run(&arguments),
+        Task::Age(arguments) => age::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Damage(arguments) => fuzz::damage(&arguments),
         Task::Kill(arguments) => proofs::kill(&arguments),

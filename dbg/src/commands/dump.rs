@@ -12,6 +12,7 @@ use crate::session::Session;
 use clap::Args;
 use paxfs_format::image::Image;
 use paxfs_format::volume::Volume;
+use paxfs_format::words::counted;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -50,7 +51,7 @@ pub fn run(session: &Session, arguments: &Arguments) -> Result<Output, CommandEr
         let _ = std::fs::remove_file(path);
     })?;
     let Dumped { blocks, lost, bytes } = dumped;
-    let mut text = format!("{blocks} blocks of metadata in {bytes} bytes");
+    let mut text = format!("{} of metadata in {bytes} bytes", counted(blocks, "block"));
     if lost > 0 {
         text += &format!("; the medium failed in {lost} more");
     }
@@ -84,7 +85,7 @@ pub fn dump(
     let look = |number, block: &mut [u8; 4096]| obfuscator.look(number, block);
     let dumped = write(&volume.blocks, uuid, OBFUSCATED, length, &selected, look, out).map_err(failed)?;
     if obfuscator.withheld > 0 {
-        eprintln!("{PROGRAM}: {} blocks that do not say what they are were left out", obfuscator.withheld);
+        eprintln!("{PROGRAM}: left out: {} without a known header", counted(obfuscator.withheld, "block"));
     }
     Ok(dumped)
 }

@@ -6,6 +6,7 @@ use crate::export::{Exported, Exporter};
 use crate::output::Output;
 use crate::session::Session;
 use clap::Args;
+use paxfs_format::words::counted;
 use rustix::fd::AsFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -63,15 +64,19 @@ fn output(exported: &Exported) -> Output {
         eprintln!("{PROGRAM}: {}: {}", failure.path, failure.error);
     }
     if denied.owners > 0 {
-        eprintln!("{PROGRAM}: only root may set the owners of {} files", denied.owners);
+        eprintln!("{PROGRAM}: only root may set the owners of {}", counted(denied.owners, "file"));
     }
     if denied.xattrs > 0 {
         eprintln!("{PROGRAM}: only root may set {} of the extended attributes", denied.xattrs);
     }
     let text = format!(
-        "{directories} directories, {files} files of {bytes} bytes, {symlinks} symlinks, {special} devices, FIFOs and \
-         sockets, {hard_links} further names"
+        "{}, {} of {}, {}, {special} devices, FIFOs and sockets, {}",
+        counted(*directories, "directory"),
+        counted(*files, "file"),
+        counted(*bytes, "byte"),
+        counted(*symlinks, "symlink"),
+        counted(*hard_links, "further name")
     );
-    let failure = (!failures.is_empty()).then(|| format!("{} things did not come out whole", failures.len()));
+    let failure = (!failures.is_empty()).then(|| format!("not whole: {}", counted(failures.len(), "thing")));
     Output::new().text(text).data("exported", exported).failure(failure)
 }

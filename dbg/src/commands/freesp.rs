@@ -13,6 +13,7 @@ use paxfs_format::group::GroupTree;
 use paxfs_format::path::group_header;
 use paxfs_format::record::Key;
 use paxfs_format::volume::Volume;
+use paxfs_format::words::counted;
 use serde::Serialize;
 
 /// Arguments of `freesp`.
@@ -148,7 +149,7 @@ pub fn run(session: &Session, arguments: &Arguments) -> Result<Output, CommandEr
         space.huge_share()
     );
     if space.header_blocks != space.blocks {
-        text += &format!("\nthe group headers say {} blocks are free", space.header_blocks);
+        text += &format!("\nfree by the group headers: {}", counted(space.header_blocks, "block"));
     }
     Ok(Output::new().table(table).text(text).data("free", &space).failure(faults.failure()))
 }

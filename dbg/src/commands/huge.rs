@@ -13,6 +13,7 @@ use paxfs_format::blocks::Blocks;
 use paxfs_format::inode::FileType;
 use paxfs_format::owners::{OwnersFault, inodes};
 use paxfs_format::volume::Volume;
+use paxfs_format::words::counted;
 use serde::Serialize;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -122,7 +123,8 @@ pub fn run(session: &Session, arguments: &Arguments) -> Result<Output, CommandEr
     }
     let Reached { files, total, .. } = &reached;
     let text = format!(
-        "{files} files: a 2 MiB mapping reaches {} of {} bytes ({:.1} %), {} of them shared; not reached: {}",
+        "{}: a 2 MiB mapping reaches {} of {} bytes ({:.1} %), {} of them shared; not reached: {}",
+        counted(*files, "file"),
         total.huge,
         total.data,
         per_cent(total.huge, total.data),

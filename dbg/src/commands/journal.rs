@@ -8,6 +8,7 @@ use paxfs_format::blocks::Blocks;
 use paxfs_format::device::Device;
 use paxfs_format::header::{Header, MAGIC};
 use paxfs_format::journal::{Replay, SLOTS, Slot, Transaction, Write};
+use paxfs_format::words::{counted, transactions};
 use serde::Serialize;
 
 /// Arguments of `journal`.
@@ -172,18 +173,14 @@ fn verdict(replay: &Replay<'_>) -> String {
     if let Some(fault) = &replay.fault {
         return format!("cannot be replayed: {fault}");
     }
-    let numbers: Vec<_> = replay.live.iter().map(|live| live.sequence.to_string()).collect();
+    let numbers: Vec<u64> = replay.live.iter().map(|live| live.sequence).collect();
     let writes = || replay.live.iter().flat_map(|live| &live.writes);
     let lines: u32 = writes().map(|write| write.lines.count_ones()).fold(0, u32::saturating_add);
-    match numbers.len() {
-        0 => "nothing to replay".to_owned(),
-        count => format!(
-            "a replay applies transaction{} {}: {lines} lines of 64 bytes in {} records",
-            if count > 1 { "s" } else { "" },
-            numbers.join(" and "),
-            writes().count()
-        ),
+    if numbers.is_empty() {
+        return "nothing to replay".to_owned();
     }
+    let (lines, records) = (counted(lines, "line"), counted(writes().count(), "record"));
+    format!("a replay applies {}: {lines} of 64 bytes in {records}", transactions(&numbers))
 }
 
 #[cfg(test)]

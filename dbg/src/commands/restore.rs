@@ -6,6 +6,7 @@ use crate::output::Output;
 use crate::session::Session;
 use clap::Args;
 use paxfs_format::device::{Access, Device, DeviceError, DeviceKind};
+use paxfs_format::words::counted;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -48,12 +49,12 @@ pub fn make(device: &Path, arguments: &Arguments) -> Result<Output, CommandError
         error => CommandError::Failed(error.to_string()),
     })?;
     let Restored { device_bytes, obfuscated, blocks, lost } = restored;
-    let mut text = format!("{blocks} blocks of metadata on a device of {device_bytes} bytes");
+    let mut text = format!("{} of metadata on a device of {device_bytes} bytes", counted(blocks, "block"));
     if obfuscated {
         text += "; names are not the volume's own";
     }
     if lost > 0 {
-        text += &format!("; {lost} blocks are missing, their medium had failed");
+        text += &format!("; missing: {}, whose medium had failed", counted(lost, "block"));
     }
     Ok(Output::new().text(text).data("restored", &restored))
 }

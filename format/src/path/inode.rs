@@ -255,6 +255,15 @@ fn entry<H: NamedEntry, B: Blocks>(
             after.get(..name).ok_or_else(|| missing(&rest, short))?;
             structure.bytes(size_of::<H>(), Kind::Text(name), "The entry's name.", rest)
         }
+        ("value", Some(Kind::Array(..)))
+            if rest.peek().is_some_and(|segment| !segment.indices.is_empty()) =>
+        {
+            let limit = u64::try_from(value / size_of::<BlockNo>()).unwrap_or(u64::MAX);
+            let index = rest.take_below(limit, "a block's number within the value, as in [0],")?;
+            after.get(..name + value).ok_or_else(|| missing(&rest, short))?;
+            let at = size_of::<H>() + name + usize::try_from(index).unwrap_or(0) * size_of::<BlockNo>();
+            structure.bytes(at, BlockNo::KIND, "The number of one of the value's blocks.", rest)
+        }
         ("value", Some(kind)) => {
             rest.take_plain()?;
             after.get(..name + value).ok_or_else(|| missing(&rest, short))?;

@@ -25,6 +25,8 @@ pub struct At<R> {
 
 /// Records from a key on, in order. Made by [`Tree::range`].
 pub type Cursor<'b, B, R> = Scan<'b, B, R, FromKey>;
+/// Records from before a key on, in order. Made by [`Tree::range_around`].
+pub type Around<'b, B, R> = Scan<'b, B, R, FromBefore>;
 /// Records that overlap a range, in order. Made by [`Tree::overlapping`].
 pub type Overlapping<'b, B, R> = Scan<'b, B, R, Within>;
 
@@ -32,6 +34,11 @@ impl<R: Record> Tree<R> {
     /// All records with a key of `from` or above, in order.
     pub fn range<'b, B: Blocks>(&self, blocks: &'b B, from: Key) -> Cursor<'b, B, R> {
         Scan::new(*self, blocks, FromKey(from))
+    }
+
+    /// All records from the last with a key of `key` or below on, in order; all when there is none.
+    pub fn range_around<'b, B: Blocks>(&self, blocks: &'b B, key: Key) -> Around<'b, B, R> {
+        Scan::new(*self, blocks, FromBefore(key))
     }
 
     /// All records that cover a position of `range`, in order.
@@ -67,7 +74,7 @@ impl<R: Record> Tree<R> {
 /// What a [`Scan`] is after. Narrowing cuts off what lies wholly before or after; the rest is asked one by one.
 pub trait Select {
     /// The entries that records to be found may be below.
-    fn narrow<'b>(&self, entries: &'b [Branch]) -> &'b [Branch];
+    fn narrow<'b, R: Record>(&self, entries: &'b [Branch]) -> &'b [Branch];
     /// Whether records to be found may be below `entry`.
     fn is_above(&self, entry: &Branch) -> bool;
     /// The positions where records to be found may be.
@@ -81,7 +88,7 @@ pub trait Select {
 pub struct FromKey(Key);
 
 impl Select for FromKey {
-    fn narrow<'b>(&self, entries: &'b [Branch]) -> &'b [Branch] {
+    fn narrow<'b, R: Record>(&self, entries: &'b [Branch]) -> &'b [Branch] {
         // The last child that begins at or before the key may hold it.
         let first = entries.partition_point(|entry| entry.key() <= self.0).saturating_sub(1);
         entries.get(first..).unwrap_or_default()
@@ -100,14 +107,39 @@ impl Select for FromKey {
     }
 }
 
+/// Selects the last key that is this one or below, and those behind it.
+#[derive(Debug, Clone)]
+pub struct FromBefore(Key);
+
+impl Select for FromBefore {
+    fn narrow<'b, R: Record>(&self, entries: &'b [Branch]) -> &'b [Branch] {
+        FromKey(self.0).narrow::<R>(entries)
+    }
+
+    fn is_above(&self, _entry: &Branch) -> bool {
+        true
+    }
+
+    fn narrow_records<R: Record>(&self, records: &[R]) -> Range<usize> {
+        records.partition_point(|record| record.key() <= self.0).saturating_sub(1)..records.len()
+    }
+
+    fn is<R: Record>(&self, _record: &R) -> bool {
+        true
+    }
+}
+
 /// Selects records that cover a position of the range.
 #[derive(Debug, Clone)]
 pub struct Within(Range<u64>);
 
 impl Select for Within {
-    fn narrow<'b>(&self, entries: &'b [Branch]) -> &'b [Branch] {
+    fn narrow<'b, R: Record>(&self, entries: &'b [Branch]) -> &'b [Branch] {
         let end = entries.partition_point(|entry| entry.start.get() < self.0.end);
-        entries.get(..end).unwrap_or_default()
+        let entries = entries.get(..end).unwrap_or_default();
+        // Where records do not overlap, ends ascend as starts do.
+        let first = if R::OVERLAPS { 0 } else { entries.partition_point(|entry| !self.is_above(entry)) };
+        entries.get(first..).unwrap_or_default()
     }
 
     fn is_above(&self, entry: &Branch) -> bool {
@@ -115,7 +147,9 @@ impl Select for Within {
     }
 
     fn narrow_records<R: Record>(&self, records: &[R]) -> Range<usize> {
-        0..records.partition_point(|record| record.key().start < self.0.end)
+        let end = records.partition_point(|record| record.key().start < self.0.end);
+        let first = if R::OVERLAPS { 0 } else { records.partition_point(|record| !self.is(record)) };
+        first.min(end)..end
     }
 
     fn is<R: Record>(&self, record: &R) -> bool {
@@ -182,7 +216,7 @@ impl<'b, B: Blocks, R: Record, S: Select> Scan<'b, B, R, S> {
             } else if !self.seen.insert(block) {
                 return Err(Defect::Twice);
             }
-            self.stack.push((level, self.select.narrow(entries).iter()));
+            self.stack.push((level, self.select.narrow::<R>(entries).iter()));
         } else {
             let records = node.records().unwrap_or_default();
             self.leaf = Leaf { block, records, rest: self.select.narrow_records(records) };

@@ -8,6 +8,7 @@ use crate::device::MediumError;
 use crate::header::HeaderFault;
 use crate::record::{Key, RecordFault};
 use core::fmt;
+use core::ops::Range;
 
 /// What is wrong with a node by itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,6 +72,14 @@ pub enum Defect {
     /// A node is wrong by itself. What is below it is not known.
     #[error(transparent)]
     Node(#[from] NodeFault),
+    /// A child, or the root node, past the end of the device: the pointer to it is what can be looked at.
+    #[error("leads to block {block}, past the end of the device")]
+    Nowhere {
+        /// Where it leads.
+        block: u64,
+        /// The level of what it should lead to.
+        level: u32,
+    },
     /// A branch node has a second parent.
     #[error("is reached a second time")]
     Twice,
@@ -107,6 +116,32 @@ pub enum Defect {
     /// A record goes on exactly where the one before it ends: they should be one.
     #[error("should be one with the record before it")]
     Mergeable,
+}
+
+/// Records that a walk could not reach, as far as branch nodes tell: they are not known, not absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missing {
+    /// None of their keys is below this.
+    pub low: Key,
+    /// None of their keys is this or above.
+    pub bound: Key,
+    /// None of them ends past this.
+    pub high: u64,
+}
+
+impl Missing {
+    /// It may be any record there is.
+    pub const ANY: Self = Missing { low: Key::MIN, bound: Key::MAX, high: u64::MAX };
+
+    /// Whether a record of that key may be among them.
+    pub fn has(&self, key: Key) -> bool {
+        self.low <= key && key < self.bound
+    }
+
+    /// The positions that they may cover.
+    pub fn positions(&self) -> Range<u64> {
+        self.low.start..self.high.max(self.low.start)
+    }
 }
 
 /// One finding of a walk.

@@ -20,7 +20,7 @@
 //! itself: this keeps extents apart at a group's border.
 
 use super::order::{Marks, beyond_doubt};
-use super::{Defect, NodePlace, Place, RecordPlace, Tree, TreeFault};
+use super::{Defect, Missing, NodeFault, NodePlace, Place, RecordPlace, Tree, TreeFault};
 use crate::blocks::Blocks;
 use crate::node::{Branch, MAX_HEIGHT, Node};
 use crate::record::{Key, Record};
@@ -36,6 +36,9 @@ pub trait Visitor<R> {
 
     /// A record that is wrong, or where it does not belong. A fault has told, or soon will tell, of it or its leaf.
     fn doubtful(&mut self, _at: &RecordPlace, _record: &R) {}
+
+    /// Records that are not known, in their place between the others. A fault has told, or soon will tell, why.
+    fn missing(&mut self, _missing: &Missing) {}
 
     /// A finding.
     fn fault(&mut self, fault: TreeFault);
@@ -90,28 +93,22 @@ impl<R> Visitor<R> for Silent {
     fn fault(&mut self, _fault: TreeFault) {}
 }
 
-/// The keys that belong below a node.
+/// What belongs below a node.
 #[derive(Debug, Clone, Copy)]
 struct Span {
-    /// None is below this.
-    low: Key,
-    /// None is this or above.
-    bound: Key,
-    /// The first is `low`: so says an entry that is not in doubt.
+    /// Keys and ends.
+    below: Missing,
+    /// The first key is the lowest that can be: so says an entry that is not in doubt.
     exact: bool,
 }
 
 impl Span {
-    const ALL: Self = Span { low: Key::MIN, bound: Key::MAX, exact: false };
-
-    fn has(&self, key: Key) -> bool {
-        self.low <= key && key < self.bound
-    }
+    const ALL: Self = Span { below: Missing::ANY, exact: false };
 
     /// First key of a node that has none that belongs here: it is another's child.
     fn stranger(&self, mut keys: impl Iterator<Item = Key> + Clone) -> Option<Key> {
         let first = keys.clone().next()?;
-        (self.exact && first != self.low && !keys.any(|key| self.has(key))).then_some(first)
+        (self.exact && first != self.below.low && !keys.any(|key| self.below.has(key))).then_some(first)
     }
 }
 
@@ -136,11 +133,13 @@ impl Frame<'_> {
         let is_sure = |index: &usize| !self.disputed.contains(*index);
         let next = (index + 1..self.entries.len()).find(is_sure).and_then(|next| self.entries.get(next));
         let exact = is_sure(&index);
-        Span {
-            low: if exact { entry.key() } else { self.span.low },
-            bound: next.map_or(self.span.bound, Branch::key),
-            exact,
-        }
+        let Missing { low, bound, high } = self.span.below;
+        let below = Missing {
+            low: if exact { entry.key() } else { low },
+            bound: next.map_or(bound, Branch::key),
+            high: if exact { entry.high.get() } else { high },
+        };
+        Span { below, exact }
     }
 }
 
@@ -191,17 +190,18 @@ impl<'b, 'v, B: Blocks, R: Record, V: Visitor<R>> Walk<'b, 'v, B, R, V> {
     fn run(mut self) -> Self {
         if let Some(defect) = self.tree.root_defect() {
             self.fault(Place::Root, defect);
-            self.walked.complete = false;
+            self.missing(Missing::ANY);
         } else if let Some(top) = self.tree.top() {
-            self.enter(self.tree.root, top, Span::ALL);
+            self.enter(Place::Root, self.tree.root, top, Span::ALL);
         }
         while let Some(frame) = self.stack.last_mut() {
             if let Some(entry) = frame.entries.get(frame.next) {
                 let span = frame.span_below(frame.next, entry);
+                let via = RecordPlace { node: frame.at, index: frame.next };
                 frame.next += 1;
                 frame.doubts = self.doubts;
                 let level = frame.at.level.saturating_sub(1);
-                self.enter(entry.child.get(), level, span);
+                self.enter(via.into(), entry.child.get(), level, span);
             } else {
                 let high = frame.high;
                 self.stack.pop();
@@ -219,8 +219,14 @@ impl<'b, 'v, B: Blocks, R: Record, V: Visitor<R>> Walk<'b, 'v, B, R, V> {
         self.visitor.fault(TreeFault { at: at.into(), what });
     }
 
-    /// Goes down to a node: all of it when it is a leaf.
-    fn enter(&mut self, block: u64, level: u32, span: Span) {
+    fn missing(&mut self, missing: Missing) {
+        self.visitor.missing(&missing);
+        self.walked.complete = false;
+        self.neighbour = None;
+    }
+
+    /// Goes down to a node by the pointer at `via`: all of it when it is a leaf.
+    fn enter(&mut self, via: Place, block: u64, level: u32, span: Span) {
         let at = NodePlace { block, level, ordinal: self.next_ordinal(level) };
         if let Some((level, ordinal)) = self.target
             && at.level <= level
@@ -234,14 +240,28 @@ impl<'b, 'v, B: Blocks, R: Record, V: Visitor<R>> Walk<'b, 'v, B, R, V> {
         let node = match self.open(at, span) {
             Ok(node) => node,
             Err(defect) => {
-                self.settle_overrun(span, !matches!(defect, Defect::FirstKey { .. }));
-                // One entry there twice is out of order, and has been found so.
-                if defect != Defect::Twice || span.exact {
-                    self.fault(at, defect);
+                let is_stranger = matches!(defect, Defect::FirstKey { .. });
+                self.settle_overrun(span, !is_stranger);
+                match defect {
+                    // One entry there twice is out of order, and has been found so. Its records are known.
+                    Defect::Twice if !span.exact => {
+                        self.walked.complete = false;
+                        self.neighbour = None;
+                        return;
+                    }
+                    Defect::Node(NodeFault::Medium(_)) => self.fault(via, Defect::Nowhere { block, level }),
+                    defect => self.fault(at, defect),
                 }
-                self.walked.complete = false;
-                self.neighbour = None;
-                return;
+                let below = match is_stranger {
+                    // Its entry may be what is wrong.
+                    true => Missing {
+                        low: self.last.unwrap_or(Key::MIN),
+                        high: self.stack.last().map_or(u64::MAX, |frame| frame.span.below.high),
+                        ..span.below
+                    },
+                    false => span.below,
+                };
+                return self.missing(below);
             }
         };
         self.walked.nodes += 1;
@@ -261,7 +281,7 @@ impl<'b, 'v, B: Blocks, R: Record, V: Visitor<R>> Walk<'b, 'v, B, R, V> {
         };
         // Not noted as seen: its own parent is still to come, or has been.
         if let Some(found) = stranger {
-            return Err(Defect::FirstKey { found, expected: span.low });
+            return Err(Defect::FirstKey { found, expected: span.below.low });
         }
         if at.level > 0 && !self.seen.insert(at.block) {
             return Err(Defect::Twice);
@@ -330,18 +350,21 @@ impl<'b, 'v, B: Blocks, R: Record, V: Visitor<R>> Walk<'b, 'v, B, R, V> {
     /// Whether the keys of a node ascend, fit its span and come after those handed over.
     fn in_line(&mut self, mut keys: impl Iterator<Item = Key>, span: Span, after: Option<Key>) -> bool {
         let Some(first) = keys.next() else { return true };
-        self.settle_overrun(span, first == span.low);
-        let fits = if span.exact { first == span.low } else { first >= span.low };
+        let Missing { low, bound, .. } = span.below;
+        self.settle_overrun(span, first == low);
+        let fits = if span.exact { first == low } else { first >= low };
         let mut last = first;
         let ascending = keys.all(|key| core::mem::replace(&mut last, key) < key);
-        fits && Some(first) > after && ascending && last < span.bound
+        fits && Some(first) > after && ascending && last < bound
     }
 
     /// Tells of the keys that reach past their node's span, once the node is met that begins where the span ends. When
     /// that node itself `agrees` with its parent, or cannot be asked, the keys are wrong; else the parent is, which is
     /// found of the node.
     fn settle_overrun(&mut self, span: Span, agrees: bool) {
-        if let Some(settled) = self.overruns.iter().position(|(bound, _)| span.exact && *bound == span.low) {
+        if let Some(settled) =
+            self.overruns.iter().position(|(bound, _)| span.exact && *bound == span.below.low)
+        {
             let (_, fault) = self.overruns.swap_remove(settled);
             if agrees {
                 self.visitor.fault(fault);
@@ -351,13 +374,14 @@ impl<'b, 'v, B: Blocks, R: Record, V: Visitor<R>> Walk<'b, 'v, B, R, V> {
 
     /// Marks and tells which keys of a node do not fit. Those marked already are left out.
     fn blame(&mut self, node: NodePlace, keys: &[Key], span: Span, after: Option<Key>, marks: &mut Marks) {
+        let Missing { low, bound, .. } = span.below;
         let mut misplaced = false;
         if let Some(&found) = keys.first()
             && span.exact
-            && found != span.low
+            && found != low
             && !marks.contains(0)
         {
-            self.fault(node, Defect::FirstKey { found, expected: span.low });
+            self.fault(node, Defect::FirstKey { found, expected: low });
             marks.insert(0);
             misplaced = true;
         }
@@ -367,19 +391,19 @@ impl<'b, 'v, B: Blocks, R: Record, V: Visitor<R>> Walk<'b, 'v, B, R, V> {
         let mut line: Vec<(usize, Key)> =
             keys.iter().copied().enumerate().filter(|(index, _)| unmarked(index)).collect();
         if !known {
-            let fits = line.iter().rposition(|(_, key)| *key < span.bound).map_or(0, |last| last + 1);
+            let fits = line.iter().rposition(|(_, key)| *key < bound).map_or(0, |last| last + 1);
             let over = line.split_off(fits);
             if let Some(&(index, key)) = over.first() {
                 let at = RecordPlace { node, index }.into();
                 // Of a branch node and what is below it, the branch node tells.
-                if self.overruns.iter().all(|(bound, _)| *bound != span.bound) {
-                    self.overruns.push((span.bound, TreeFault { at, what: Defect::Order(key) }));
+                if self.overruns.iter().all(|(other, _)| *other != bound) {
+                    self.overruns.push((bound, TreeFault { at, what: Defect::Order(key) }));
                 }
                 self.doubts += 1;
             }
             over.iter().for_each(|(index, _)| marks.insert(*index));
         }
-        let fits = |key: Key| span.has(key) && Some(key) > after;
+        let fits = |key: Key| span.below.has(key) && Some(key) > after;
         let (fitting, mut wrong): (Vec<_>, Vec<_>) = line.into_iter().partition(|(_, key)| fits(*key));
         wrong.iter().for_each(|(index, _)| marks.insert(*index));
         if known {
@@ -419,7 +443,7 @@ impl<'b, 'v, B: Blocks, R: Record, V: Visitor<R>> Walk<'b, 'v, B, R, V> {
             let mut wrong = index;
             if matches!(defect, Defect::Overlap { .. }) {
                 // One that reaches over two others is wrong, not they; if it can still be held back.
-                let after = line.get(position + 1).map_or(span.bound, |(_, after)| after.key());
+                let after = line.get(position + 1).map_or(span.below.bound, |(_, after)| after.key());
                 let reaches_on = after.start < one.end();
                 wrong = before_index.filter(|_| reaches_on).unwrap_or(index);
                 marks.insert(wrong);

@@ -83,6 +83,15 @@ impl Medium for Mapped {
         past.fill(0);
     }
 
+    fn changed_lines(&self, offset: u64, lines: u64, new: &[u8; 4096]) -> u64 {
+        let (from, length) = self.part(offset, new.len());
+        if length < new.len() {
+            return lines;
+        }
+        // SAFETY: 4096 bytes exist at `from`, and nobody stores to them meanwhile: that is the contract of `Medium`.
+        super::differing(unsafe { &*from.cast::<[u8; 4096]>() }, lines, new)
+    }
+
     fn store(&self, offset: u64, bytes: &[u8]) {
         let (to, length) = self.part(offset, bytes.len());
         if length == 8
@@ -120,6 +129,11 @@ impl Medium for Mapped {
             self.store_nt(offset, zeros.unwrap_or_default());
             offset += step;
         }
+    }
+
+    fn commit(&self, offset: u64, word: u64, _after: &Durable) {
+        // Past the caches: the line left them with the rest of the slot, and would have to be read again.
+        self.store_nt(offset, &word.to_le_bytes());
     }
 
     fn flush(&self, range: Range<u64>, _point: Point) {

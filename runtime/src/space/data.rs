@@ -78,16 +78,28 @@ impl Group {
     }
 
     fn find(&mut self, want: u32, goal: Option<u32>, fit: Fit) -> Option<(u32, u32)> {
+        let huge = block_u32(HUGE_BLOCKS);
         if let Some(goal) = goal
             && let Some(length) = self.usable.free_at(goal)
+            // The end of a file need not be where it would break a 2 MiB run.
+            && !(want < huge && length >= huge && goal.is_multiple_of(huge))
         {
             return Some((goal, length.min(want)));
         }
         if let Fit::Congruent(offset) = fit {
             let residue = block_u32(offset % HUGE_BLOCKS);
-            if let Some(start) = self.usable.find_aligned(want, residue) {
-                return Some((start, want));
+            // Up to the end of its last whole 2 MiB; what is behind goes with the small.
+            let whole = (residue + want) / huge * huge;
+            let most = if whole > residue { whole - residue } else { want };
+            if let Some(start) = self.usable.find_aligned(most, residue) {
+                return Some((start, most));
             }
+        }
+        // What breaks no 2 MiB run goes before what does.
+        if let Some((start, length)) = self.usable.best_fit(want)
+            && (want..huge).contains(&length)
+        {
+            return Some((start, want));
         }
         // Behind the last small run, so that small files fill one 2 MiB run after the other.
         if let Some(length) = self.usable.free_at(self.packed)
@@ -107,9 +119,13 @@ impl Group {
     pub(super) fn own(&mut self, start: u32, length: u32) {
         let before = self.free.run_with(start);
         self.free.remove(start, length);
-        self.free_log.extend(before.map(|(start, _)| start));
-        self.free_log.extend([start, start + length]);
+        self.log_free(before.map(|(start, _)| start), start + length);
         self.changed = true;
+    }
+
+    /// Says that the records of free space that start at these blocks may have come, gone or changed.
+    fn log_free(&mut self, first: Option<u32>, end: u32) {
+        first.into_iter().chain([end]).for_each(|start| self.free_log.say(start, ()));
     }
 
     /// Takes a run that is usable.
@@ -132,8 +148,9 @@ impl Group {
 
     fn disown(&mut self, start: u32, length: u32) {
         self.free.insert(start, length);
-        self.free_log.extend(self.free.run_with(start).map(|(start, _)| start));
-        self.free_log.extend([start, start + length]);
+        let now = self.free.run_with(start).map(|(start, _)| start);
+        self.free_log.say(start, ());
+        self.log_free(now, start + length);
         self.changed = true;
     }
 

@@ -6,11 +6,10 @@ use crate::pages::Pages;
 use paxfs_format::blocks::Blocks;
 use paxfs_format::chunk;
 use paxfs_format::free::Free;
-use paxfs_format::group::{GroupTree, TreeRoot};
+use paxfs_format::group::GroupTree;
 use paxfs_format::header::{Expected, Header};
 use paxfs_format::node::Node;
 use paxfs_format::record::{Key, Record};
-use paxfs_format::rmap::Rmap;
 use paxfs_format::tree::Tree;
 use paxfs_format::units::{Bits64, Reserved};
 use zerocopy::FromBytes;
@@ -44,13 +43,18 @@ impl Nodes for GroupNodes<'_> {
     }
 
     fn reserve(&mut self, blocks: u32) -> Result<(), SpaceError> {
-        self.group.reserve_metadata(blocks, self.context)
+        let stock = u32::try_from(self.group.stock.len()).unwrap_or(u32::MAX);
+        self.group.reserve_metadata(blocks.saturating_sub(stock), self.context)
     }
 
     fn allocate(&mut self) -> Result<u64, SpaceError> {
-        let block = self.group.allocate_metadata(1, self.context)?;
-        self.group.new_page(self.pages, self.context, block);
-        Ok(self.context.geometry.volume_block(self.group.number, block))
+        match self.group.allocate_metadata(1, self.context) {
+            Ok(block) => {
+                self.group.new_page(self.pages, self.context, block);
+                Ok(self.context.geometry.volume_block(self.group.number, block))
+            }
+            Err(error) => self.group.stock.pop().ok_or(error),
+        }
     }
 
     fn free(&mut self, block: u64) -> Result<(), SpaceError> {
@@ -95,12 +99,11 @@ impl Group {
 
     /// The reverse map and the free-space tree; says whether there was anything to do.
     fn follow_space(&mut self, pages: &Pages, context: &Context) -> Result<bool, SpaceError> {
-        let rmap = core::mem::take(&mut self.rmap_log);
-        let free = core::mem::take(&mut self.free_log);
+        let rmap = self.rmap_log.take();
+        let free = self.free_log.take();
         if rmap.is_empty() && free.is_empty() {
             return Ok(false);
         }
-        let rmap: Vec<(Key, Option<Rmap>)> = rmap.into_iter().collect();
         if context.rmap {
             self.follow(GroupTree::Rmap, pages, context, &rmap)?;
         }
@@ -108,7 +111,7 @@ impl Group {
             self.free.starting_at(start).map(|length| Free { start: start.into(), length: length.into() })
         };
         let free: Vec<(Key, Option<Free>)> =
-            free.into_iter().map(|start| (Key::at(start.into()), record(start))).collect();
+            free.into_iter().map(|(start, ())| (Key::at(start.into()), record(start))).collect();
         self.follow(GroupTree::Free, pages, context, &free)?;
         Ok(true)
     }
@@ -144,68 +147,72 @@ impl Group {
         which: GroupTree,
         pages: &Pages,
         context: &Context,
-        log: &[(Key, Option<R>)],
+        mut log: &[(Key, Option<R>)],
     ) -> Result<(), SpaceError> {
-        let (Some(first), Some(last)) = (log.first(), log.last()) else { return Ok(()) };
-        let root = *self.header.root(which);
-        let tree: Tree<R> = self.tree(which, context);
-        // Many at once are merged with what is there and go in as one splice, if there is room for both.
-        let many = log.len() > 512 && u64::try_from(log.len()).unwrap_or(0) * 4 > root.records.get();
-        let merged = if many && self.has_room_beside(&root, log.len(), context) {
-            Some(self.merge(&tree, which, pages, log)?)
-        } else {
-            None
-        };
-        let owner = self.number.into();
-        let mut nodes = GroupNodes::new(self, pages, context, which);
-        let mut tree = TreeMut::new(which.kind(), owner, context.generation, root, &mut nodes);
-        match merged {
-            Some(records) => tree.splice(first.0..=last.0, &records)?,
-            None => {
-                for (key, record) in log {
-                    match record {
-                        Some(record) => tree.splice(*key..=*key, core::slice::from_ref(record))?,
-                        None => tree.remove(*key)?,
-                    }
-                }
-            }
+        // Many at once may need all nodes anew while the old ones are still there.
+        let nodes = u64::from(self.header.root(which).nodes.get()).min(log.len() as u64);
+        let room = log.len() < 512 || self.has_room_beside(nodes, log.len(), context);
+        let most = if room { usize::MAX } else { 1 };
+        while let Some((&(first, _), _)) = log.split_first() {
+            let (last, records) = self.merge(which, pages, context, &mut log, most)?;
+            let root = *self.header.root(which);
+            let owner = self.number.into();
+            let mut nodes = GroupNodes::new(self, pages, context, which);
+            let mut tree = TreeMut::new(which.kind(), owner, context.generation, root, &mut nodes);
+            tree.splice(first..=last, &records)?;
+            *self.header.root_mut(which) = tree.root();
         }
-        *self.header.root_mut(which) = tree.root();
         Ok(())
     }
 
-    /// Whether the nodes of a tree can be made anew, with so many more records, while the old ones are still there.
-    pub(super) fn has_room_beside(&mut self, root: &TreeRoot, records: usize, context: &Context) -> bool {
-        let blocks = u64::from(root.nodes.get()) + records as u64 / 32;
-        u32::try_from(blocks).is_ok_and(|blocks| self.reserve_metadata(blocks, context).is_ok())
+    /// Whether so many nodes of a tree can be made anew, with so many more records, while the old ones are still there.
+    pub(super) fn has_room_beside(&mut self, nodes: u64, records: usize, context: &Context) -> bool {
+        let blocks = nodes + records as u64 / 32;
+        self.missing(blocks, context) == 0
     }
 
+    /// Takes from the start of `log` at most so many words that go into a tree as one splice, because few records lie
+    /// between. Returns the last of its keys, and what is to be in the tree from the first to that.
     fn merge<R: Record>(
         &self,
-        tree: &Tree<R>,
         which: GroupTree,
         pages: &Pages,
-        log: &[(Key, Option<R>)],
-    ) -> Result<Vec<R>, SpaceError> {
-        let (Some(first), Some(last)) = (log.first(), log.last()) else { return Ok(Vec::new()) };
-        let mut log = log.iter().peekable();
-        let mut records = Vec::new();
-        for found in tree.range(pages, first.0) {
+        context: &Context,
+        log: &mut &[(Key, Option<R>)],
+        most: usize,
+    ) -> Result<(Key, Vec<R>), SpaceError> {
+        /// Records between two words that make it worth another splice.
+        const BETWEEN: usize = 8;
+        let Some(((first, record), rest)) = log.split_first() else { return Ok((Key::MIN, Vec::new())) };
+        let mut records: Vec<R> = record.iter().copied().collect();
+        // The last key that was said, and how many records there were then.
+        let (mut last, mut said) = (*first, records.len());
+        *log = rest;
+        let tree: Tree<R> = self.tree(which, context);
+        if rest.is_empty() || most == 1 {
+            return Ok((last, records));
+        }
+        let mut there = tree.range(pages, *first);
+        while !log.is_empty() {
+            let found = there.next().transpose();
             let broken = |block| SpaceError::Broken { group: self.number, tree: which.name(), block };
-            let record = found.map_err(|error| broken(error.block))?.record;
-            let key = record.key();
-            if key > last.0 {
-                break;
+            let found = found.map_err(|error| broken(error.block))?.map(|at| at.record);
+            let key = found.as_ref().map(Record::key);
+            while let Some(((next, record), rest)) = log.split_first()
+                && key.is_none_or(|key| *next <= key)
+            {
+                records.extend(*record);
+                (last, said, *log) = (*next, records.len(), rest);
             }
-            while let Some((_, new)) = log.next_if(|(new, _)| *new < key) {
-                records.extend(new);
-            }
-            match log.next_if(|(new, _)| *new == key) {
-                Some((_, new)) => records.extend(new),
-                None => records.push(record),
+            // What was said of its key counts.
+            if let Some(found) = found.filter(|_| key > Some(last)) {
+                if records.len() - said == BETWEEN {
+                    break;
+                }
+                records.push(found);
             }
         }
-        records.extend(log.filter_map(|(_, new)| *new));
-        Ok(records)
+        records.truncate(said);
+        Ok((last, records))
     }
 }
