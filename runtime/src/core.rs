@@ -6,11 +6,11 @@
 //!               gate open again: body ─ fence ─ commit word ─ fence ─ homes
 //! ```
 //!
-//! Lock order: `committing`, then the gate, then `renaming`, then inodes (a directory before what is in it; of two the lower number first),
-//! then groups (the lower first). Pages have no locks: see [`crate::pages`].
+//! Locks are taken in the order of [`crate::locks`]. Pages have no locks: see [`crate::pages`].
 
 use crate::error::{Error, Result};
 use crate::inodes::{Cell, Inodes, State};
+use crate::locks::{Ordered, Rank, take};
 use crate::medium::{Medium, Point};
 use crate::pages::Pages;
 use crate::space::{Context, Group, SpaceError};
@@ -74,9 +74,9 @@ pub(crate) struct Joined<'c> {
 /// How an operation holds the gate.
 enum Gate<'c> {
     /// With others.
-    Shared { _guard: RwLockReadGuard<'c, ()> },
+    Shared { _guard: Ordered<RwLockReadGuard<'c, ()>> },
     /// Nobody else runs.
-    Alone { _guard: RwLockWriteGuard<'c, ()> },
+    Alone { _guard: Ordered<RwLockWriteGuard<'c, ()>> },
 }
 
 /// Blocks for metadata that one change of a name can need: a chunk of inodes, a directory and an attribute block that are
@@ -146,9 +146,23 @@ impl Core {
     }
 
     /// A group's space.
-    pub fn group(&self, number: u32) -> Result<MutexGuard<'_, Group>> {
+    pub fn group(&self, number: u32) -> Result<Ordered<MutexGuard<'_, Group>>> {
         let group = usize::try_from(number).ok().and_then(|number| self.groups.get(number));
-        group.map(lock).ok_or(Error::damaged("a block number", "past the end of the volume"))
+        let group = group.ok_or(Error::damaged("a block number", "past the end of the volume"))?;
+        Ok(take(Rank::Group(number), || lock(group)))
+    }
+
+    /// The space of all groups, one at a time.
+    fn each_group(&self) -> impl Iterator<Item = Ordered<MutexGuard<'_, Group>>> {
+        (0..).zip(&self.groups).map(|(number, group)| take(Rank::Group(number), || lock(group)))
+    }
+
+    fn gate(&self) -> Ordered<RwLockReadGuard<'_, ()>> {
+        take(Rank::Gate, || self.gate.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn gate_alone(&self) -> Ordered<RwLockWriteGuard<'_, ()>> {
+        take(Rank::GateAlone, || self.gate.write().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A page of zeros in a cluster of a group, or of one behind it when that is full.
@@ -173,6 +187,20 @@ impl Core {
         Err(Error::NoSpace)
     }
 
+    /// Makes sure that a group's trees can get so many blocks, from other groups when its own clusters are full; as far as
+    /// there are any.
+    pub fn stock(&self, number: u32, needed: u64, context: &Context) -> Result<()> {
+        let missing = self.group(number)?.missing(needed, context);
+        for _ in 0..missing {
+            match self.allocate_page(number, context) {
+                Ok(block) => self.group(number)?.stock().push(block),
+                Err(Error::NoSpace) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Gives back a block of a cluster.
     pub fn free_page(&self, block: u64) -> Result<()> {
         let place = self.volume.geometry.locate(block);
@@ -191,8 +219,7 @@ impl Core {
     /// Joins the running transaction, for an operation that frees, or that changes few blocks of what is there.
     pub fn join(&self) -> Result<Joined<'_>> {
         self.check_running()?;
-        let gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(self.joined(Gate::Shared { _guard: gate }))
+        Ok(self.joined(Gate::Shared { _guard: self.gate() }))
     }
 
     /// Joins the running transaction as [`Core::join`] does, for an operation that adds something, near an inode, and
@@ -209,7 +236,7 @@ impl Core {
     /// had then. What finds no space must have changed nothing.
     pub fn with_space<T>(&self, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
         match attempt() {
-            Err(Error::NoSpace) if self.groups.iter().any(|group| lock(group).is_space_pending()) => {
+            Err(Error::NoSpace) if self.each_group().any(|group| group.is_space_pending()) => {
                 self.commit()?;
                 attempt()
             }
@@ -220,8 +247,7 @@ impl Core {
     /// Joins the running transaction while nobody else does, for an operation that looks at many inodes at one instant.
     pub fn join_alone(&self) -> Result<Joined<'_>> {
         self.check_running()?;
-        let gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
-        Ok(self.joined(Gate::Alone { _guard: gate }))
+        Ok(self.joined(Gate::Alone { _guard: self.gate_alone() }))
     }
 
     /// Commits first what another operation would make too large for its slot.
@@ -260,21 +286,23 @@ impl Core {
     }
 
     /// Held by a rename.
-    pub fn renaming(&self) -> MutexGuard<'_, ()> {
-        lock(&self.renaming)
+    pub fn renaming(&self) -> Ordered<MutexGuard<'_, ()>> {
+        take(Rank::Renaming, || lock(&self.renaming))
     }
 
     /// Looks, without changing anything: what is seen does not move to the medium meanwhile.
-    pub fn look(&self) -> RwLockReadGuard<'_, ()> {
-        self.gate.read().unwrap_or_else(PoisonError::into_inner)
+    pub fn look(&self) -> Ordered<RwLockReadGuard<'_, ()>> {
+        self.gate()
     }
 
     /// Whether the running transaction has to be committed before another operation joins, so that it fits its slot.
     fn is_large(&self) -> bool {
-        // Settling changes a few pages for each group, and the pages of the inodes.
-        let settling = 8 * self.volume.geometry.groups().min(8) * (BLOCK_BYTES + 16);
+        // Settling changes a few pages for each group, and those of the inodes. On a small volume that alone would be half
+        // a slot, and each operation a transaction.
+        let most = self.slot_bytes() / 2;
+        let settling = (8 * BLOCK_BYTES * self.volume.geometry.groups().min(8)).min(most / 2);
         let inodes = self.inodes.dirty_count() as u64 * (INODE_SIZE as u64 + 16);
-        self.pages().dirty_bytes() as u64 + settling + inodes > self.slot_bytes() / 2
+        self.pages().dirty_bytes() as u64 + inodes + settling > most
     }
 
     /// Bytes of records that a transaction can have.
@@ -295,7 +323,7 @@ impl Core {
 
     /// Makes all that was done so far durable.
     pub fn commit(&self) -> Result<()> {
-        let mut body = lock(&self.committing);
+        let mut body = take(Rank::Committing, || lock(&self.committing));
         if self.dead.load(Ordering::Relaxed) {
             return Err(Error::ShutDown);
         }
@@ -308,7 +336,7 @@ impl Core {
 
     fn commit_alone(&self, body: &mut Body) -> Result<()> {
         let sequence = {
-            let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+            let _gate = self.gate_alone();
             let sequence = self.running.load(Ordering::Relaxed);
             // SAFETY: the gate is held alone, so no operation runs. All that is clean is in its home by now.
             #[allow(unsafe_code)]
@@ -346,8 +374,8 @@ impl Core {
         }
         // The fence that makes the homes durable may be another thread's.
         medium.drain(Point::Homes);
-        for group in &self.groups {
-            lock(group).durable();
+        for mut group in self.each_group() {
+            group.durable();
         }
         Ok(())
     }
@@ -371,8 +399,8 @@ impl Core {
         unsafe {
             self.pages().clean();
         }
-        for group in &self.groups {
-            lock(group).seal();
+        for mut group in self.each_group() {
+            group.seal();
         }
         Ok(())
     }
@@ -381,12 +409,18 @@ impl Core {
     pub fn settle(&self, context: &Context) -> Result<()> {
         loop {
             let mut foreign = Vec::new();
-            for group in &self.groups {
-                let mut group = lock(group);
-                if core::mem::take(&mut group.changed) {
+            for number in self.volume.geometry.group_numbers() {
+                let (changed, needed) = {
+                    let mut group = self.group(number)?;
+                    (core::mem::take(&mut group.changed), group.needed_to_follow())
+                };
+                if changed {
+                    self.stock(number, needed, context)?;
+                    let mut group = self.group(number)?;
                     group.settle(self.pages(), context)?;
                     group.changed = false;
                     foreign.append(&mut group.take_foreign());
+                    foreign.append(group.stock());
                     let block = self.volume.geometry.group_header(group.number);
                     // SAFETY: the gate is held alone, so nobody else touches any page.
                     #[allow(unsafe_code)]
@@ -460,8 +494,7 @@ impl Core {
         // The homes of the last transaction first: the superblock says that they are there.
         let _homes = medium.fence(Point::Close)?;
         let geometry = &self.volume.geometry;
-        for group in &self.groups {
-            let group = lock(group);
+        for group in self.each_group() {
             let mut copy = group.header;
             medium.load(geometry.group_header(group.number) * BLOCK_BYTES, copy.as_mut_bytes());
             let place = geometry.group_copy(group.number);

@@ -14,6 +14,7 @@ use crate::space::{Context, Counted, Fit, Group, Request, SpaceError, overlaid};
 use core::ops::Range;
 use paxfs_format::extent::Extent;
 use paxfs_format::geometry::{BLOCK_BYTES, HUGE_BLOCKS};
+use paxfs_format::group::GroupTree;
 use paxfs_format::inode::Inode;
 use paxfs_format::record::Record;
 use paxfs_format::rmap::ExtentFlags;
@@ -270,8 +271,12 @@ impl Writer<'_> {
         let place = self.core.volume.geometry.locate(extent.start.get());
         let place = place.ok_or_else(|| Error::damaged(format_args!("inode {}", self.number), "extent"))?;
         let group = self.core.group(place.group)?;
-        let counts =
-            group.counts(self.core.pages(), &self.joined.context, place.block, extent.length.get())?;
+        let counts = group.counts_on_medium(
+            self.core.pages(),
+            &self.joined.context,
+            place.block,
+            extent.length.get(),
+        )?;
         for counted in counts {
             let start = extent.offset.get() + u64::from(counted.start - place.block);
             let blocks = start..start + u64::from(counted.length);
@@ -402,6 +407,8 @@ impl Writer<'_> {
         for part in runs.chunk_by(|a, b| a.0 == b.0) {
             let Some((number, ..)) = part.first() else { continue };
             let counted = overlaid(part.iter().map(|(_, start, length)| (*start, *length)));
+            let needed = self.core.group(*number)?.needed_for(GroupTree::Refcount, counted.len() as u64);
+            self.core.stock(*number, needed, &self.joined.context)?;
             let mut group = self.core.group(*number)?;
             change(&mut group, self.core.pages(), &self.joined.context, &counted)?;
         }

@@ -4,7 +4,6 @@ use crate::core::{Core, now, store_lines, store_superblock};
 use crate::error::{Error, Result};
 use crate::medium::{Granularity, Mapped, Medium, Point};
 use crate::pages::Pages;
-use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use paxfs_format::device::{Access, Device};
 use paxfs_format::geometry::{BLOCK_BYTES, Geometry};
@@ -56,8 +55,7 @@ pub struct Engine {
 /// Wakes the thread that commits now and then.
 #[derive(Debug, Default)]
 struct Ticker {
-    stop: AtomicBool,
-    lock: Mutex<()>,
+    is_stopped: Mutex<bool>,
     wake: Condvar,
 }
 
@@ -130,7 +128,7 @@ impl Engine {
     }
 
     fn stop(&mut self) {
-        self.ticker.stop.store(true, Ordering::Release);
+        *self.ticker.is_stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.ticker.wake.notify_all();
         if let Some(thread) = self.thread.take() {
             // It ends by itself; that it panicked would have been said on stderr.
@@ -151,10 +149,15 @@ impl Drop for Engine {
 
 impl Ticker {
     fn run(&self, core: &Core, interval: Duration) {
-        while !self.stop.load(Ordering::Acquire) {
-            let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-            let _guard = self.wake.wait_timeout(guard, interval).unwrap_or_else(PoisonError::into_inner);
-            if !self.stop.load(Ordering::Acquire) && core.commit().is_err() {
+        loop {
+            let is_stopped = self.is_stopped.lock().unwrap_or_else(PoisonError::into_inner);
+            let waited = self.wake.wait_timeout_while(is_stopped, interval, |is_stopped| !*is_stopped);
+            let (is_stopped, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            if *is_stopped {
+                return;
+            }
+            drop(is_stopped);
+            if core.commit().is_err() {
                 // Every call says so from now on.
                 return;
             }

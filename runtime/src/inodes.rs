@@ -1,10 +1,12 @@
 //! The inodes in memory: each once, with the lock that guards it and its trees.
 
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use paxfs_format::inode::Inode;
+use paxfs_format::inode::{FileType, Inode};
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::locks::{Ordered, Rank, take};
 
 /// Numbers of inodes are spread well enough by one multiplication.
 #[derive(Default)]
@@ -29,6 +31,8 @@ impl core::hash::Hasher for NumberHasher {
 pub struct Cell {
     /// Its number.
     pub number: u64,
+    /// Whether it is a directory. That never changes: another inode of that number is another cell.
+    pub is_directory: bool,
     /// How many handles are open.
     pub opens: AtomicU32,
     state: RwLock<State>,
@@ -47,13 +51,17 @@ pub struct State {
 
 impl Cell {
     /// To read the inode.
-    pub fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    pub fn read(&self) -> Ordered<RwLockReadGuard<'_, State>> {
+        take(self.rank(), || self.state.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// To change the inode.
-    pub fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    pub fn write(&self) -> Ordered<RwLockWriteGuard<'_, State>> {
+        take(self.rank(), || self.state.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn rank(&self) -> Rank {
+        if self.is_directory { Rank::Directory } else { Rank::Inode(self.number) }
     }
 
     /// Whether a handle is open.
@@ -111,8 +119,9 @@ impl Inodes {
     }
 
     fn cell(number: u64, inode: Inode) -> Arc<Cell> {
+        let is_directory = inode.file_type() == Some(FileType::Directory);
         let state = RwLock::new(State { inode, dirty: false, goal: None });
-        Arc::new(Cell { number, opens: AtomicU32::new(0), state })
+        Arc::new(Cell { number, is_directory, opens: AtomicU32::new(0), state })
     }
 
     /// Says that a cell differs from what the last commit left.

@@ -35,9 +35,9 @@
 //!
 //! * For users: [`engine`] (open, sync, close), [`namespace`] (names), [`mod@file`] (data, space, what is known of an
 //!   inode), [`attributes`] (extended attributes), [`share`] (clone, dedupe), [`error`].
-//! * Below: `core` (joining and committing transactions), `shadow` (large ones), `data`, `map`, `entries`, `values` and
-//!   `fork` (what operations change), [`inodes`], [`space`] and [`pages`] (what is in memory), [`edit`] (changing trees),
-//!   [`medium`] (stores and their order).
+//! * Below: `core` (joining and committing transactions), `shadow` (large ones), `locks` (their order), `data`, `map`,
+//!   `entries`, `values` and `fork` (what operations change), [`inodes`], [`space`] and [`pages`] (what is in memory),
+//!   [`edit`] (changing trees), [`medium`] (stores and their order).
 //!
 //! How it commits and recovers, and why that is right, is in `docs/DESIGN.md`.
 
@@ -51,6 +51,7 @@ pub mod error;
 pub mod file;
 mod fork;
 pub mod inodes;
+mod locks;
 mod map;
 pub mod medium;
 pub mod namespace;

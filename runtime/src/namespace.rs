@@ -7,6 +7,7 @@ use crate::entries::{Entries, Owned};
 use crate::error::{Error, Result};
 use crate::fork::set_inline;
 use crate::inodes::{Cell, State};
+use crate::locks::Ordered;
 use crate::map::remap;
 use crate::values::Values;
 use paxfs_format::entry::{AttributeEntry, AttributeKind, DirectoryEntry, EntryType, MAX_NAME};
@@ -16,7 +17,7 @@ use paxfs_format::header::{BlockKind, Header};
 use paxfs_format::inode::{FileType, ForkFormat, Inode, InodeFlags, MAX_SYMLINK, Which};
 use paxfs_format::names::Parent;
 use paxfs_format::units::Reserved;
-use std::sync::Arc;
+use std::sync::{Arc, RwLockWriteGuard};
 use zerocopy::FromZeros;
 
 /// What a new file is to be.
@@ -546,16 +547,16 @@ impl Engine {
         let directory = self.core.inode(directory)?;
         let mut parent = directory.write();
         check_changeable(&parent)?;
-        if inode == directory.number {
-            return Err(Error::NotPermitted("a directory has one name"));
-        }
         if names.find(&parent.inode, name)?.is_some() {
             return Err(Error::Exists);
         }
         let child = self.core.inode(inode)?;
+        // One that may be above the other is not even locked.
+        if child.is_directory {
+            return Err(Error::NotPermitted("a directory has one name"));
+        }
         let mut state = child.write();
         match state.inode.file_type() {
-            Some(FileType::Directory) => return Err(Error::NotPermitted("a directory has one name")),
             None => return Err(Error::NotFound),
             // An orphan stays one.
             Some(_) if state.inode.links.get() == 0 => return Err(Error::NotFound),
@@ -625,32 +626,36 @@ impl Engine {
 }
 
 impl Names<'_> {
-    /// Whether `directory` is `above` or below it.
-    fn is_below(&self, directory: u64, above: u64) -> Result<bool> {
+    /// A directory and those above it. For a rename: nobody else moves directories, and whoever holds one waits for those
+    /// in it, so this is asked before any is locked.
+    fn upwards(&self, directory: u64) -> Result<Vec<u64>> {
         let root = self.core.volume.superblock.root.get();
+        let mut upwards = vec![directory];
         let mut at = directory;
-        for _ in 0..=u16::MAX {
-            if at == above {
-                return Ok(true);
-            }
-            if at == root {
-                return Ok(false);
-            }
+        while at != root {
             let cell = self.core.inode(at)?;
             let state = cell.read();
-            at = match self.core.volume.parents(&state.inode).next() {
-                Some(parent) => parent.directory,
-                None => return Ok(false),
-            };
+            // A directory that was removed has none.
+            let Some(parent) = self.core.volume.parents(&state.inode).next() else { break };
+            at = parent.directory;
+            upwards.push(at);
+            if upwards.len() > usize::from(u16::MAX) {
+                return Err(Error::damaged(
+                    format_args!("directory inode {directory}"),
+                    "it is its own parent",
+                ));
+            }
         }
-        Err(Error::damaged(format_args!("directory inode {directory}"), "it is its own parent"))
+        Ok(upwards)
     }
 
     fn rename(&self, from: u64, old: &[u8], to: u64, new: &[u8], how: Rename) -> Result<()> {
         let (source, target) = (self.core.inode(from)?, self.core.inode(to)?);
-        // A directory before what is in it.
+        let (above_source, above_target) =
+            if from == to { Default::default() } else { (self.upwards(from)?, self.upwards(to)?) };
+        // The one above first.
         let target_first =
-            from != to && (self.is_below(from, to)? || (!self.is_below(to, from)? && to < from));
+            from != to && (above_source.contains(&to) || (!above_target.contains(&from) && to < from));
         let mut guards = if from == to {
             (source.write(), None)
         } else if target_first {
@@ -675,24 +680,17 @@ impl Names<'_> {
             (_, Some(there)) if there.inode == moved.inode => return Ok(()),
             _ => {}
         }
-        let loops = |inner: &Target, outer: u64| -> Result<bool> {
-            Ok(inner.kind == FileType::Directory
-                && from != to
-                && self.locked_below(outer, inner.inode, &guards, from, to)?)
-        };
-        if loops(&moved, to)?
-            || (how == Rename::Exchange && matches!(there, Some(there) if loops(&there, from)?))
-        {
+        let replaces_above = there.is_some_and(|there| above_source.contains(&there.inode));
+        if above_target.contains(&moved.inode) || (how == Rename::Exchange && replaces_above) {
             return Err(Error::Invalid("a directory cannot be moved below itself"));
         }
-        // The directory that the name is moved out of cannot be replaced by it: it is locked, and not empty.
-        if there.is_some_and(|there| there.inode == from) {
+        // It is not empty; and whoever holds it may wait for what is locked here.
+        if replaces_above {
             let is_directory = moved.kind == FileType::Directory;
             return Err(if is_directory { Error::NotEmpty } else { Error::IsADirectory });
         }
         let child = self.core.inode(moved.inode)?;
         let other = there.map(|there| self.core.inode(there.inode)).transpose()?;
-        // Of two that are in no directory of each other, the lower number first.
         let (mut state, mut other_state) = lock_two(&child, other.as_ref());
         check_mutable(&state.inode)?;
         if let Some(other) = &other_state {
@@ -731,49 +729,15 @@ impl Names<'_> {
         }
         Ok(())
     }
-
-    /// As [`Names::is_below`], while the two directories of a rename are locked.
-    fn locked_below(
-        &self,
-        directory: u64,
-        above: u64,
-        guards: &(std::sync::RwLockWriteGuard<'_, State>, Option<std::sync::RwLockWriteGuard<'_, State>>),
-        from: u64,
-        to: u64,
-    ) -> Result<bool> {
-        let root = self.core.volume.superblock.root.get();
-        let mut at = directory;
-        for _ in 0..=u16::MAX {
-            if at == above {
-                return Ok(true);
-            }
-            if at == root {
-                return Ok(false);
-            }
-            let parent =
-                |inode: &Inode| self.core.volume.parents(inode).next().map(|parent| parent.directory);
-            let next = if at == from {
-                parent(&guards.0.inode)
-            } else if at == to {
-                guards.1.as_ref().and_then(|guard| parent(&guard.inode))
-            } else {
-                parent(&self.core.inode(at)?.read().inode)
-            };
-            match next {
-                Some(next) => at = next,
-                None => return Ok(false),
-            }
-        }
-        Err(Error::damaged(format_args!("directory inode {directory}"), "it is its own parent"))
-    }
 }
 
-type Guard<'c> = std::sync::RwLockWriteGuard<'c, State>;
+type Guard<'c> = Ordered<RwLockWriteGuard<'c, State>>;
 
-/// Locks one or two inodes, the lower number first.
+/// Locks one or two inodes, neither of which is in the other: a directory first, else the lower number.
 pub(crate) fn lock_two<'c>(one: &'c Cell, other: Option<&'c Arc<Cell>>) -> (Guard<'c>, Option<Guard<'c>>) {
+    let order = |cell: &Cell| (!cell.is_directory, cell.number);
     match other {
-        Some(other) if other.number < one.number => {
+        Some(other) if order(other) < order(one) => {
             let second = other.write();
             (one.write(), Some(second))
         }

@@ -85,6 +85,10 @@ pub struct Group {
     /// Freed by the running transaction, and by the one being committed.
     pending: Vec<(u32, u32)>,
     committing: Vec<(u32, u32)>,
+    /// Blocks that one file owns alone, because another ceased to own them in the running transaction, and in the one being
+    /// committed.
+    loosened: Runs,
+    loosened_committing: Runs,
     clusters: Clusters,
     chunks: BTreeMap<u32, Chunk>,
     /// Chunks that may have an inode to give out.
@@ -96,6 +100,8 @@ pub struct Group {
     inodes_committing: Vec<(u32, u32)>,
     /// Blocks of other groups' clusters that nodes of this group's trees gave back; the commit hands them on.
     foreign: Vec<u64>,
+    /// Pages in other groups' clusters for nodes of this group's trees, when its own are full.
+    stock: Vec<u64>,
     /// Records of the reverse map that are to be there (or not) after the transaction, by their keys.
     rmap_log: Log<Key, Option<Rmap>>,
     /// Starts of records of the free-space tree that may have changed.
@@ -129,6 +135,8 @@ impl Group {
             usable: Runs::default(),
             pending: Vec::new(),
             committing: Vec::new(),
+            loosened: Runs::default(),
+            loosened_committing: Runs::default(),
             clusters: Clusters::new(block_u32(context.geometry.cluster_blocks)),
             chunks: BTreeMap::new(),
             roomy: Vec::new(),
@@ -136,6 +144,7 @@ impl Group {
             inodes_pending: Vec::new(),
             inodes_committing: Vec::new(),
             foreign: Vec::new(),
+            stock: Vec::new(),
             rmap_log: Log::default(),
             free_log: Log::default(),
             packed: 0,
@@ -200,6 +209,7 @@ impl Group {
     /// The transaction being committed is the running one from now on, and a new one runs.
     pub fn seal(&mut self) {
         self.committing.append(&mut self.pending);
+        self.loosened_committing = core::mem::take(&mut self.loosened);
         self.inodes_committing.append(&mut self.inodes_pending);
         self.clusters.seal();
     }
@@ -209,6 +219,7 @@ impl Group {
         for (start, length) in core::mem::take(&mut self.committing) {
             self.usable.insert(start, length);
         }
+        self.loosened_committing = Runs::default();
         self.clusters.durable();
         for (start, slot) in core::mem::take(&mut self.inodes_committing) {
             // A chunk whose last inode went is gone.

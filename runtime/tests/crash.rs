@@ -19,6 +19,7 @@
 
 mod common;
 
+use common::crash::Crash;
 use common::{check_bytes, volume_of};
 use fastrand::Rng;
 use paxfs_runtime::attributes::SetAttribute;
@@ -27,9 +28,9 @@ use paxfs_runtime::error::Error;
 use paxfs_runtime::file::{Open, Size};
 use paxfs_runtime::medium::{Event, Granularity, Medium, Point, Recorded, Recorder};
 use paxfs_runtime::namespace::{New, Rename};
+use paxfs_runtime::snapshot::Access;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::thread::ThreadId;
 use std::time::Duration;
 
 const BLOCK: u64 = 4096;
@@ -62,10 +63,13 @@ enum Op {
     GrowAttribute,
     ShrinkAttribute,
     RemoveAttribute,
+    Snapshot,
+    SnapshotDirectory,
+    RemoveTree,
     Sync,
 }
 
-const ALPHABET: [Op; 25] = [
+const ALPHABET: [Op; 28] = [
     Op::Create,
     Op::MakeDirectory,
     Op::Link,
@@ -90,6 +94,9 @@ const ALPHABET: [Op; 25] = [
     Op::GrowAttribute,
     Op::ShrinkAttribute,
     Op::RemoveAttribute,
+    Op::Snapshot,
+    Op::SnapshotDirectory,
+    Op::RemoveTree,
     Op::Sync,
 ];
 
@@ -192,6 +199,11 @@ fn run(engine: &Engine, op: Op, step: u64) -> Result<(), Error> {
         Op::GrowAttribute => set(b"a", b"user.a", &vec![fill; 9000]),
         Op::ShrinkAttribute => set(b"b", b"user.a", &vec![fill; 900]),
         Op::RemoveAttribute => engine.remove_attribute(engine.lookup(root, b"b")?, b"user.a"),
+        Op::Snapshot => engine.snapshot(root, root, &fresh("snapshot"), Access::ReadOnly).map(drop),
+        Op::SnapshotDirectory => {
+            engine.snapshot(engine.lookup(root, b"d")?, root, &fresh("tree"), Access::Writable).map(drop)
+        }
+        Op::RemoveTree => engine.remove_tree(root, b"d"),
         Op::Sync => engine.sync(),
     }
 }
@@ -217,7 +229,9 @@ fn record(start: &[u8], ops: &[Op], granularity: Granularity, omitted: Option<Po
     recorder.mark(0);
     for (step, op) in (1..).zip(ops) {
         // A failed operation is one that changed nothing; sequences that make no sense are runs of their own.
-        let _ = run(&engine, *op, step);
+        let done = run(&engine, *op, step);
+        assert!(!matches!(done, Err(Error::ShutDown | Error::Damaged { .. })), "{op:?}: {done:?}");
+        assert!(*op != Op::Sync || done.is_ok(), "{done:?}");
         states.push(see(&engine));
         synced.push(*op == Op::Sync);
         recorder.mark(step);
@@ -231,117 +245,6 @@ fn record(start: &[u8], ops: &[Op], granularity: Granularity, omitted: Option<Po
     recorder.mark(ops.len() as u64 + 1);
     engine.close().unwrap();
     Run { start: start.to_vec(), events: recorder.events(), states, synced }
-}
-
-/// A store that need not have reached the medium.
-#[derive(Clone)]
-struct Pending {
-    bytes: Vec<u8>,
-    flushed: Option<ThreadId>,
-    drained: bool,
-}
-
-/// The medium as the crash model has it: what is there for sure, and for each unit the stores that may be.
-struct Crash {
-    unit: usize,
-    durable: Vec<u8>,
-    pending: BTreeMap<usize, Vec<Pending>>,
-}
-
-impl Crash {
-    fn new(start: &[u8], granularity: Granularity) -> Self {
-        let unit = if granularity == Granularity::CacheLine { 64 } else { 512 };
-        Crash { unit, durable: start.to_vec(), pending: BTreeMap::new() }
-    }
-
-    fn latest(&self, unit: usize) -> Vec<u8> {
-        match self.pending.get(&unit).and_then(|versions| versions.last()) {
-            Some(pending) => pending.bytes.clone(),
-            None => self.durable[unit * self.unit..(unit + 1) * self.unit].to_vec(),
-        }
-    }
-
-    fn store(&mut self, offset: u64, bytes: &[u8], flushed: Option<ThreadId>) {
-        let mut at = offset as usize;
-        let end = at + bytes.len();
-        while at < end {
-            let unit = at / self.unit;
-            let stop = ((unit + 1) * self.unit).min(end);
-            let mut new = self.latest(unit);
-            let inside = at % self.unit;
-            new[inside..inside + (stop - at)]
-                .copy_from_slice(&bytes[at - offset as usize..stop - offset as usize]);
-            self.pending.entry(unit).or_default().push(Pending { bytes: new, flushed, drained: false });
-            at = stop;
-        }
-    }
-
-    fn apply(&mut self, recorded: &Recorded) {
-        let thread = recorded.thread;
-        match &recorded.event {
-            Event::Store { offset, bytes } => self.store(*offset, bytes, None),
-            Event::StoreNt { offset, bytes } => self.store(*offset, bytes, Some(thread)),
-            Event::Flush(range) => {
-                let units = range.start as usize / self.unit..(range.end as usize).div_ceil(self.unit);
-                for (_, versions) in self.pending.range_mut(units) {
-                    versions.iter_mut().for_each(|version| version.flushed = Some(thread));
-                }
-            }
-            Event::Drain => {
-                for version in self.pending.values_mut().flatten() {
-                    version.drained |= version.flushed == Some(thread);
-                }
-            }
-            Event::Fence => {
-                let by_line = self.unit == 64;
-                for (unit, versions) in &mut self.pending {
-                    let sure = versions.iter().rposition(|version| {
-                        // Behind the page cache the system call writes what anyone noted.
-                        version.flushed.is_some_and(|by| !by_line || by == thread || version.drained)
-                    });
-                    if let Some(sure) = sure {
-                        self.durable[unit * self.unit..(unit + 1) * self.unit]
-                            .copy_from_slice(&versions[sure].bytes);
-                        versions.drain(..=sure);
-                    }
-                }
-                self.pending.retain(|_, versions| !versions.is_empty());
-            }
-            Event::Mark(_) => {}
-        }
-    }
-
-    /// The image in which each pending unit has so many of its stores.
-    fn image(&self, reached: impl Fn(usize, usize) -> usize) -> Vec<u8> {
-        let mut image = self.durable.clone();
-        for (index, (unit, versions)) in self.pending.iter().enumerate() {
-            if let Some(version) = reached(index, versions.len()).checked_sub(1) {
-                image[unit * self.unit..(unit + 1) * self.unit].copy_from_slice(&versions[version].bytes);
-            }
-        }
-        image
-    }
-
-    fn images(&self, rng: &mut Rng, most: usize) -> Vec<Vec<u8>> {
-        let units = self.pending.len();
-        let mut images = vec![self.image(|_, _| 0), self.image(|_, all| all)];
-        let pick = |rng: &mut Rng| rng.usize(..units.max(1));
-        for one in 0..units.min(most) {
-            let one = if units <= most { one } else { pick(rng) };
-            images.push(self.image(|index, all| if index == one { all } else { 0 }));
-            images.push(self.image(|index, all| if index == one { 0 } else { all }));
-            images.push(self.image(|index, all| if index == one { all.min(1) } else { all }));
-        }
-        for _ in 0..(most / 2).min(units * units) {
-            let (one, other) = (pick(rng), pick(rng));
-            images.push(self.image(|index, all| if index == one || index == other { all } else { 0 }));
-        }
-        for _ in 0..most.min(units * 4) {
-            let bits: Vec<u64> = (0..units).map(|_| rng.u64(..)).collect();
-            images.push(self.image(|index, all| (bits[index] as usize) % (all + 1)));
-        }
-        images
-    }
 }
 
 /// Totals over all runs.
@@ -534,6 +437,43 @@ fn every_crash_state_on_cache_lines_is_recovered() {
 fn every_crash_state_on_pages_is_recovered() {
     let totals = sequences(Granularity::Page, if is_full() { 60 } else { 3 });
     report("pages", &totals);
+}
+
+/// A block that two files shared belongs to one alone when the other is removed, but not on the medium before that is
+/// durable: a write in place would show in the other after a crash.
+#[test]
+fn what_was_shared_is_not_written_in_place_before_that_is_durable() {
+    let start = prepared(2);
+    for first in [Op::Unlink, Op::Zero, Op::OverwriteShared] {
+        for second in [Op::OverwriteShared, Op::Zero] {
+            let run = record(&start, &[first, second], Granularity::CacheLine, None);
+            let mut totals = Totals::default();
+            try_run(&run, Granularity::CacheLine, 12, &mut totals)
+                .unwrap_or_else(|error| panic!("{first:?}, {second:?}: {error}"));
+        }
+    }
+}
+
+/// A snapshot of thousands of extents changes more nodes than a slot holds: they change their places.
+#[test]
+fn a_transaction_larger_than_its_slot_is_there_whole_or_not_at_all() {
+    let recorder = Arc::new(Recorder::forgetful(volume_of(16 << 20, None), Granularity::CacheLine));
+    let engine = Engine::on_medium(recorder.clone(), Options { interval: Duration::ZERO }).unwrap();
+    for name in [&b"f"[..], b"g"] {
+        let inode = engine.create(engine.root(), name, &New::default()).unwrap();
+        let file = engine.open_file(inode, Open::WRITE).unwrap();
+        for extent in 0..1200 {
+            file.write_at(extent * 2 * BLOCK, &[extent as u8; 8]).unwrap();
+        }
+    }
+    engine.close().unwrap();
+    let start = recorder.now();
+    for granularity in [Granularity::CacheLine, Granularity::Page] {
+        let run = record(&start, &[Op::Snapshot, Op::Sync, Op::RemoveTree, Op::Sync], granularity, None);
+        let mut totals = Totals::default();
+        try_run(&run, granularity, if is_full() { 60 } else { 2 }, &mut totals).unwrap();
+        report("a large transaction", &totals);
+    }
 }
 
 /// Each point where the engine makes stores last or orders them is taken out in turn: somebody must notice.

@@ -213,9 +213,6 @@ impl Model {
     fn link(&mut self, from: u8, to: u8) -> Answer {
         let node = self.get(from)?;
         let directory = self.directory(to)?;
-        if node == directory {
-            return Err(EPERM);
-        }
         if self.get(to).is_ok() {
             return Err(EEXIST);
         }

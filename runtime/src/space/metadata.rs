@@ -16,11 +16,7 @@ impl Group {
     /// Blocks up to `wanted` that an operation that adds to the volume can have for metadata, besides what the trees need
     /// to follow what was done already.
     pub fn metadata_room(&self, wanted: u64) -> u64 {
-        let logged = (self.rmap_log.len() + self.free_log.len() + self.chunk_log.len()) as u64;
-        // At worst each new record splits a full leaf; but no more leaves than there are, and than new records fill.
-        let trees = [GroupTree::Rmap, GroupTree::Free, GroupTree::Inodes];
-        let nodes: u64 = trees.into_iter().map(|tree| u64::from(self.header.root(tree).nodes.get())).sum();
-        let kept = u64::from(self.ready() / 2) + logged.min(nodes + logged / 32);
+        let kept = u64::from(self.ready() / 2) + self.needed_to_follow();
         let have = u64::from(self.clusters.usable_blocks());
         let missing = (wanted + kept).saturating_sub(have);
         if missing == 0 {
@@ -29,6 +25,36 @@ impl Group {
         let size = u64::from(self.clusters.cluster_blocks());
         let more = self.usable.aligned_units(size, missing.div_ceil(size)) * size;
         (have + more).saturating_sub(kept).min(wanted)
+    }
+
+    /// Blocks that the trees may need to follow what is in memory.
+    pub fn needed_to_follow(&self) -> u64 {
+        let logged = (self.rmap_log.len() + self.free_log.len() + self.chunk_log.len()) as u64;
+        if logged == 0 {
+            return 0;
+        }
+        let trees = [GroupTree::Rmap, GroupTree::Free, GroupTree::Inodes];
+        trees.into_iter().map(|tree| self.needed_for(tree, logged)).sum::<u64>().min(4 * logged + 16)
+    }
+
+    /// Blocks that one tree may need for so many changes: at worst each splits a full leaf; but no more leaves than there
+    /// are, and than new records fill. And a split at each level.
+    pub fn needed_for(&self, tree: GroupTree, changes: u64) -> u64 {
+        let root = self.header.root(tree);
+        changes.min(u64::from(root.nodes.get()) + changes / 32) + 2 * u64::from(root.height.get()) + 2
+    }
+
+    /// How many blocks for metadata are missing of so many, when no more clusters can be had here.
+    pub fn missing(&mut self, needed: u64, context: &Context) -> u64 {
+        let own = needed.saturating_sub(self.stock.len() as u64);
+        // What cannot be had is missing.
+        let _ = self.reserve_metadata(u32::try_from(own).unwrap_or(u32::MAX), context);
+        own.saturating_sub(self.clusters.usable_blocks().into())
+    }
+
+    /// Blocks of other groups that this group's trees may use.
+    pub fn stock(&mut self) -> &mut Vec<u64> {
+        &mut self.stock
     }
 
     /// Blocks of other groups that the last settling gave back.

@@ -1,7 +1,7 @@
 //! Reference counts of a group's blocks: asked and changed at once, unlike its other trees.
 
 use super::settle::GroupNodes;
-use super::{Context, Group, SpaceError};
+use super::{Context, Group, Runs, SpaceError};
 use crate::edit::TreeMut;
 use crate::pages::Pages;
 use paxfs_format::group::GroupTree;
@@ -94,22 +94,42 @@ impl Group {
     /// Takes as many owners from each run as it says, and frees the blocks that have none left. The runs are ascending and
     /// do not overlap.
     pub fn unshare(&mut self, pages: &Pages, context: &Context, runs: &[Counted]) -> Result<(), SpaceError> {
-        let freed = self.change_counts(pages, context, runs, u32::saturating_sub)?;
-        for run in freed {
-            self.release(run.0, run.1);
+        for run in self.change_counts(pages, context, runs, u32::saturating_sub)? {
+            match run.count {
+                0 => self.release(run.start, run.length),
+                _ => self.loosened.cover(run.start, run.length),
+            }
         }
         Ok(())
     }
 
-    /// Changes the counts of runs; returns those that come to 0.
+    /// As [`Group::counts`], for who wants to write in place: a block whose other owner is gone, but not durably, counts 2.
+    /// On the medium it is still the other's, too.
+    pub fn counts_on_medium(
+        &self,
+        pages: &Pages,
+        context: &Context,
+        start: u32,
+        length: u32,
+    ) -> Result<Vec<Counted>, SpaceError> {
+        let mut counts = self.counts(pages, context, start, length)?;
+        for loosened in [&self.loosened, &self.loosened_committing] {
+            if loosened.blocks() > 0 {
+                counts = counts.into_iter().flat_map(|run| apart(run, loosened)).collect();
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Changes the counts of runs; returns those that come to 0 or 1.
     fn change_counts(
         &mut self,
         pages: &Pages,
         context: &Context,
         runs: &[Counted],
         change: impl Fn(u32, u32) -> u32,
-    ) -> Result<Vec<(u32, u32)>, SpaceError> {
-        let mut freed = Vec::new();
+    ) -> Result<Vec<Counted>, SpaceError> {
+        let mut fallen = Vec::new();
         // Few runs are changed one by one; many in one splice over all that they span, if there is room for it.
         let root = *self.header.root(GroupTree::Refcount);
         let many = runs.len() > 64 && self.has_room_beside(root.nodes.get().into(), runs.len(), context);
@@ -120,10 +140,10 @@ impl Group {
             let low = first.start.saturating_sub(1);
             let high = last.end().saturating_add(1).min(self.blocks);
             let old = self.counts(pages, context, low, high - low)?;
-            let new = changed_runs(&old, part, &change, &mut freed);
+            let new = changed_runs(&old, part, &change, &mut fallen);
             self.splice_counts(pages, context, low, high, new)?;
         }
-        Ok(freed)
+        Ok(fallen)
     }
 
     fn splice_counts(
@@ -179,12 +199,29 @@ impl Group {
     }
 }
 
-/// The records of `old` runs after `change` to those in `runs`; notes what comes to 0.
+/// A run with one count as runs: what is in `loosened` counts 2 at least.
+fn apart(run: Counted, loosened: &Runs) -> Vec<Counted> {
+    let mut parts = Vec::new();
+    let mut at = run.start;
+    for (start, length) in loosened.overlapping(run.start, run.length) {
+        if at < start {
+            parts.push(Counted { start: at, length: start - at, ..run });
+        }
+        parts.push(Counted { start, length, count: run.count.max(2) });
+        at = start + length;
+    }
+    if at < run.end() {
+        parts.push(Counted { start: at, length: run.end() - at, ..run });
+    }
+    parts
+}
+
+/// The records of `old` runs after `change` to those in `runs`; notes what comes to 0 or 1.
 fn changed_runs(
     old: &[Counted],
     runs: &[Counted],
     change: &impl Fn(u32, u32) -> u32,
-    freed: &mut Vec<(u32, u32)>,
+    fallen: &mut Vec<Counted>,
 ) -> Vec<Refcount> {
     let mut new = Vec::new();
     let mut push = |start: u32, end: u32, count: u32| {
@@ -206,10 +243,10 @@ fn changed_runs(
                     let stop = run.end().min(end);
                     let count = change(counted.count, run.count);
                     push(at, stop, count);
-                    if count == 0 {
-                        match freed.last_mut() {
-                            Some(last) if last.0 + last.1 == at => last.1 += stop - at,
-                            _ => freed.push((at, stop - at)),
+                    if count < 2 {
+                        match fallen.last_mut() {
+                            Some(last) if last.end() == at && last.count == count => last.length += stop - at,
+                            _ => fallen.push(Counted { start: at, length: stop - at, count }),
                         }
                     }
                     at = stop;

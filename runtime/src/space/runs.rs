@@ -66,6 +66,31 @@ impl Runs {
         self.put(first, total);
     }
 
+    /// Adds those blocks of a run that are not there.
+    pub fn cover(&mut self, start: u32, length: u32) {
+        let end = start.saturating_add(length);
+        let mut at = start;
+        while at < end {
+            if let Some((first, length)) = self.run_with(at) {
+                at = first + length;
+            } else {
+                let next = self.by_start.range(at..end).next().map_or(end, |(next, _)| *next);
+                self.insert(at, next - at);
+                at = next;
+            }
+        }
+    }
+
+    /// The parts of runs that are in a run, ascending.
+    pub fn overlapping(&self, start: u32, length: u32) -> impl Iterator<Item = (u32, u32)> {
+        let end = start.saturating_add(length);
+        let first = self.run_with(start).map_or(start, |(first, _)| first);
+        self.by_start.range(first..end).map(move |(&first, &length)| {
+            let (from, to) = (first.max(start), (first + length).min(end));
+            (from, to - from)
+        })
+    }
+
     /// Removes a run, all of whose blocks are there.
     pub fn remove(&mut self, start: u32, length: u32) {
         let Some((first, total)) = self.run_with(start) else { return };
@@ -143,6 +168,10 @@ mod tests {
                 if bits[range.clone()].iter().all(|bit| *bit != insert) {
                     if insert { runs.insert(start, length) } else { runs.remove(start, length) }
                     bits[range].fill(insert);
+                } else if insert {
+                    runs.cover(start, length);
+                    bits[range.clone()].fill(true);
+                    prop_assert_eq!(runs.overlapping(start, length).collect::<Vec<_>>(), [(start, length)]);
                 }
             }
             let listed: Vec<u32> = runs.iter().flat_map(|(start, length)| start..start + length).collect();

@@ -43,13 +43,18 @@ impl Nodes for GroupNodes<'_> {
     }
 
     fn reserve(&mut self, blocks: u32) -> Result<(), SpaceError> {
-        self.group.reserve_metadata(blocks, self.context)
+        let stock = u32::try_from(self.group.stock.len()).unwrap_or(u32::MAX);
+        self.group.reserve_metadata(blocks.saturating_sub(stock), self.context)
     }
 
     fn allocate(&mut self) -> Result<u64, SpaceError> {
-        let block = self.group.allocate_metadata(1, self.context)?;
-        self.group.new_page(self.pages, self.context, block);
-        Ok(self.context.geometry.volume_block(self.group.number, block))
+        match self.group.allocate_metadata(1, self.context) {
+            Ok(block) => {
+                self.group.new_page(self.pages, self.context, block);
+                Ok(self.context.geometry.volume_block(self.group.number, block))
+            }
+            Err(error) => self.group.stock.pop().ok_or(error),
+        }
     }
 
     fn free(&mut self, block: u64) -> Result<(), SpaceError> {
@@ -144,9 +149,9 @@ impl Group {
         context: &Context,
         mut log: &[(Key, Option<R>)],
     ) -> Result<(), SpaceError> {
-        // Many at once may need all nodes anew while the old ones are still there.
+        // What goes in together may need nodes anew while the old ones are still there.
         let nodes = u64::from(self.header.root(which).nodes.get()).min(log.len() as u64);
-        let room = log.len() < 512 || self.has_room_beside(nodes, log.len(), context);
+        let room = self.has_room_beside(nodes, log.len(), context);
         let most = if room { usize::MAX } else { 1 };
         while let Some((&(first, _), _)) = log.split_first() {
             let (last, records) = self.merge(which, pages, context, &mut log, most)?;
@@ -163,7 +168,7 @@ impl Group {
     /// Whether so many nodes of a tree can be made anew, with so many more records, while the old ones are still there.
     pub(super) fn has_room_beside(&mut self, nodes: u64, records: usize, context: &Context) -> bool {
         let blocks = nodes + records as u64 / 32;
-        u32::try_from(blocks).is_ok_and(|blocks| self.reserve_metadata(blocks, context).is_ok())
+        self.missing(blocks, context) == 0
     }
 
     /// Takes from the start of `log` at most so many words that go into a tree as one splice, because few records lie

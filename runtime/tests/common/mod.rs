@@ -1,6 +1,8 @@
 #![allow(dead_code)] // Each test uses a part.
 //! A volume on memory that outlives its engine.
 
+pub mod crash;
+
 use paxfs_format::device::Device;
 use paxfs_format::geometry::Geometry;
 use paxfs_format::time::Timestamp;
