@@ -193,7 +193,11 @@ impl<'n, R: Record, N: Nodes> TreeMut<'n, R, N> {
         let leaves = u32::try_from(new.len() / capacity::<R>().max(1)).unwrap_or(u32::MAX);
         let branches = leaves / u32::try_from(MAX_BRANCHES / 2).unwrap_or(1);
         let needed = leaves.saturating_add(branches).saturating_add(branches).saturating_add(2 * height + 2);
-        self.nodes.reserve(needed)?;
+        if let Err(error) = self.nodes.reserve(needed)
+            && !self.fits_a_leaf(&keys, new.len())?
+        {
+            return Err(error);
+        }
         let mut level = height;
         let mut top = match height.checked_sub(1) {
             Some(top) => self.splice_below(self.root.block.get(), top, &keys, new)?,
@@ -227,6 +231,24 @@ impl<'n, R: Record, N: Nodes> TreeMut<'n, R, N> {
         self.root.block = block.into();
         self.root.height = level.into();
         Ok(())
+    }
+
+    /// Whether a splice changes one leaf alone, and needs no new node.
+    fn fits_a_leaf(&self, keys: &RangeInclusive<Key>, new: usize) -> Result<bool, N::Error> {
+        let Some(mut level) = self.root.height.get().checked_sub(1) else { return Ok(new == 0) };
+        let mut block = self.root.block.get();
+        while level > 0 {
+            let entries = items::<Branch>(self.node(block, level)?);
+            let child = |key: &Key| entries.partition_point(|entry| entry.key() <= *key).saturating_sub(1);
+            if child(keys.start()) != child(keys.end()) {
+                return Ok(false);
+            }
+            let Some(entry) = entries.get(child(keys.start())) else { return Ok(false) };
+            (block, level) = (entry.child.get(), level - 1);
+        }
+        let records = items::<Leaf<R>>(self.node(block, 0)?);
+        let removed = records.iter().filter(|record| keys.contains(&record.0.key())).count();
+        Ok(records.len() - removed + new <= capacity::<R>())
     }
 
     fn splice_below(
