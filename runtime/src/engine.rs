@@ -12,7 +12,9 @@ use paxfs_format::journal;
 use paxfs_format::superblock::{State, Superblock};
 use paxfs_format::units::Uuid;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 
 /// How a volume is opened.
 #[derive(Debug, Clone, Copy)]
@@ -48,15 +50,14 @@ pub struct Statistics {
 #[derive(Debug)]
 pub struct Engine {
     pub(crate) core: Arc<Core>,
-    ticker: Arc<Ticker>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    ticker: Option<Ticker>,
 }
 
-/// Wakes the thread that commits now and then.
-#[derive(Debug, Default)]
+/// The thread that commits now and then, as long as the sender is there.
+#[derive(Debug)]
 struct Ticker {
-    is_stopped: Mutex<bool>,
-    wake: Condvar,
+    alive: Sender<()>,
+    thread: JoinHandle<()>,
 }
 
 impl Engine {
@@ -78,12 +79,9 @@ impl Engine {
         let (superblock, last) = recover(&medium)?;
         let core = Arc::new(Core::new(medium, superblock, last)?);
         core.free_orphans()?;
-        let ticker = Arc::new(Ticker::default());
-        let thread = (!options.interval.is_zero()).then(|| {
-            let (core, ticker) = (Arc::clone(&core), Arc::clone(&ticker));
-            std::thread::spawn(move || ticker.run(&core, options.interval))
-        });
-        Ok(Engine { core, ticker, thread })
+        let ticker =
+            (!options.interval.is_zero()).then(|| Ticker::start(Arc::clone(&core), options.interval));
+        Ok(Engine { core, ticker })
     }
 
     /// Makes everything durable that was done before the call.
@@ -128,9 +126,8 @@ impl Engine {
     }
 
     fn stop(&mut self) {
-        *self.ticker.is_stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.ticker.wake.notify_all();
-        if let Some(thread) = self.thread.take() {
+        if let Some(Ticker { alive, thread }) = self.ticker.take() {
+            drop(alive);
             // It ends by itself; that it panicked would have been said on stderr.
             let _ = thread.join();
         }
@@ -139,29 +136,21 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        if self.thread.is_some() {
-            self.stop();
-        }
+        self.stop();
         // Nobody is left to be told; a volume that could not be closed is recovered by the next to open it.
         let _ = self.core.close();
     }
 }
 
 impl Ticker {
-    fn run(&self, core: &Core, interval: Duration) {
-        loop {
-            let is_stopped = self.is_stopped.lock().unwrap_or_else(PoisonError::into_inner);
-            let waited = self.wake.wait_timeout_while(is_stopped, interval, |is_stopped| !*is_stopped);
-            let (is_stopped, _) = waited.unwrap_or_else(PoisonError::into_inner);
-            if *is_stopped {
-                return;
+    fn start(core: Arc<Core>, interval: Duration) -> Self {
+        let (alive, is_alive) = channel();
+        let thread = std::thread::spawn(move || {
+            // After a failed commit every call says so.
+            while is_alive.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) && core.commit().is_ok() {
             }
-            drop(is_stopped);
-            if core.commit().is_err() {
-                // Every call says so from now on.
-                return;
-            }
-        }
+        });
+        Ticker { alive, thread }
     }
 }
 

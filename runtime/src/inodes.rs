@@ -89,12 +89,12 @@ impl Default for Inodes {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> Ordered<MutexGuard<'_, T>> {
+    take(Rank::Inodes, || mutex.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl Inodes {
-    fn shard(&self, number: u64) -> MutexGuard<'_, Shard> {
+    fn shard(&self, number: u64) -> Ordered<MutexGuard<'_, Shard>> {
         let index = usize::try_from((number >> 6) % (SHARDS as u64)).unwrap_or(0);
         #[allow(clippy::indexing_slicing)] // The remainder is below the number of shards.
         lock(&self.shards[index])

@@ -8,6 +8,7 @@
 //! operation runs.
 #![allow(unsafe_code)]
 
+use crate::locks::{self, Ordered, Rank};
 use crate::medium::Medium;
 use core::cell::UnsafeCell;
 use core::ops::Range;
@@ -121,8 +122,8 @@ pub struct Changed {
     pub lines: u64,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> Ordered<MutexGuard<'_, T>> {
+    locks::take(Rank::ChangedPages, || mutex.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl Pages {

@@ -50,7 +50,7 @@ fn place() -> impl Strategy<Value = Place> {
     prop_oneof![
         2 => (-5000..5000i64).prop_map(Place::End),
         2 => (-2..=2i64).prop_map(Place::End),
-        2 => (-2..=2i64, -1..=1i64).prop_map(|(blocks, near)| Place::EndBlock(blocks * BLOCK as i64 + near)),
+        2 => (-2..=2i64, -1..=1i64).prop_map(|(blocks, near)| Place::EndBlock(blocks * 4096 + near)),
         2 => (0..LARGEST / BLOCK).prop_map(|block| Place::At(block * BLOCK)),
         1 => (0..LARGEST).prop_map(Place::At),
     ]

@@ -56,6 +56,8 @@ enum Task {
     Damage(fuzz::DamageArguments),
     /// Kill a process that writes to an image, again and again, and check what it leaves
     Kill(proofs::KillArguments),
+    /// Run the engine's test of threads under ThreadSanitizer (needs a nightly toolchain)
+    Tsan(proofs::TsanArguments),
     /// One process of a campaign
     #[command(hide = true)]
     FuzzWorker(fuzz::worker::Arguments),
@@ -81,6 +83,7 @@ fn main() -> ExitCode {
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Damage(arguments) => fuzz::damage(&arguments),
         Task::Kill(arguments) => proofs::kill(&arguments),
+        Task::Tsan(arguments) => proofs::tsan(&arguments),
         Task::FuzzWorker(arguments) => fuzz::worker::run(&arguments),
         Task::Man(arguments) => man::run(&arguments),
         Task::Completions(arguments) => completions::run(&arguments),

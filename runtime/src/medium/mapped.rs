@@ -2,11 +2,12 @@
 #![allow(unsafe_code)]
 
 use super::{Durable, Granularity, Medium, Point, x86};
+use crate::locks::{Ordered, Rank, take};
 use core::ops::Range;
 use core::ptr::NonNull;
 use paxfs_format::device::{Device, DeviceError, DeviceKind};
 use paxfs_format::geometry::BLOCK_BYTES;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A device that is stored to through its mapping.
 #[derive(Debug)]
@@ -47,10 +48,14 @@ impl Mapped {
         (address, length.min(self.length - start))
     }
 
+    fn dirty(&self) -> Ordered<MutexGuard<'_, Vec<Range<u64>>>> {
+        take(Rank::Medium, || self.dirty.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn note(&self, range: Range<u64>) {
         if self.granularity == Granularity::Page {
             let page = range.start - range.start % BLOCK_BYTES..range.end.next_multiple_of(BLOCK_BYTES);
-            let mut dirty = self.dirty.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut dirty = self.dirty();
             match dirty.last_mut() {
                 Some(last) if last.start <= page.start && page.start <= last.end => {
                     last.end = last.end.max(page.end)
@@ -158,9 +163,7 @@ impl Medium for Mapped {
                 }
             }
             Granularity::Page => {
-                let dirty = core::mem::take(
-                    &mut *self.dirty.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
-                );
+                let dirty = core::mem::take(&mut *self.dirty());
                 for range in dirty {
                     self.device.sync_range(range.start, range.end - range.start)?;
                 }
