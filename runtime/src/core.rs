@@ -297,12 +297,12 @@ impl Core {
 
     /// Whether the running transaction has to be committed before another operation joins, so that it fits its slot.
     fn is_large(&self) -> bool {
-        // Settling changes a few pages for each group, and the pages of the inodes. On a small volume that alone would be
-        // half a slot, and each operation a transaction.
+        // Settling changes a few pages for each group, and those of the inodes. On a small volume that alone would be half
+        // a slot, and each operation a transaction.
         let most = self.slot_bytes() / 2;
-        let settling = (8 * self.volume.geometry.groups().min(8) * (BLOCK_BYTES + 16)).min(most / 2);
+        let settling = (8 * BLOCK_BYTES * self.volume.geometry.groups().min(8)).min(most / 2);
         let inodes = self.inodes.dirty_count() as u64 * (INODE_SIZE as u64 + 16);
-        self.pages().dirty_bytes() as u64 + settling + inodes > most
+        self.pages().dirty_bytes() as u64 + inodes + settling > most
     }
 
     /// Bytes of records that a transaction can have.

@@ -2,7 +2,7 @@
 //! pay nothing.
 //!
 //! ```text
-//! committing → gate → renaming → directories → other inodes → groups → table of inodes → changed pages → medium
+//! committing → gate → renaming → directories → other inodes → groups → table of inodes → changed pages → table of pages → medium
 //! ```
 //!
 //! Of other inodes the lower number comes first, of groups as well. Of directories the one above comes first; of two side
@@ -32,7 +32,7 @@ pub(crate) enum Rank {
     /// A part of the table of inodes in memory, or the list of changed ones.
     Inodes,
     /// The list of changed pages.
-    Pages,
+    ChangedPages,
     /// What a medium remembers.
     Medium,
 }
@@ -181,8 +181,8 @@ mod checked {
             assert!(!may_take(&[Gate, Inode(3), Inode(3)]));
             assert!(!may_take(&[Gate, Group(2), Group(1)]));
             assert!(!may_take(&[GateAlone, Group(2), Inode(1)]));
-            assert!(!may_take(&[Pages, Inodes]));
-            assert!(!may_take(&[Pages, Pages]));
+            assert!(!may_take(&[ChangedPages, Inodes]));
+            assert!(!may_take(&[ChangedPages, ChangedPages]));
         }
 
         #[test]

@@ -123,7 +123,7 @@ pub struct Changed {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> Ordered<MutexGuard<'_, T>> {
-    locks::take(Rank::Pages, || mutex.lock().unwrap_or_else(PoisonError::into_inner))
+    locks::take(Rank::ChangedPages, || mutex.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl Pages {

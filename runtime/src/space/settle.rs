@@ -149,9 +149,9 @@ impl Group {
         context: &Context,
         mut log: &[(Key, Option<R>)],
     ) -> Result<(), SpaceError> {
-        // Many at once may need all nodes anew while the old ones are still there.
+        // What goes in together may need nodes anew while the old ones are still there.
         let nodes = u64::from(self.header.root(which).nodes.get()).min(log.len() as u64);
-        let room = log.len() < 512 || self.has_room_beside(nodes, log.len(), context);
+        let room = self.has_room_beside(nodes, log.len(), context);
         let most = if room { usize::MAX } else { 1 };
         while let Some((&(first, _), _)) = log.split_first() {
             let (last, records) = self.merge(which, pages, context, &mut log, most)?;

@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
+#![allow(clippy::cast_possible_truncation, clippy::indexing_slicing)]
 //! What a medium may hold after a crash: for each of its units any of the stores that were made since the last fence that
 //! covers them.
 
