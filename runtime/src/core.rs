@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   operation   gate (shared) ── inode locks ── group locks ── pages
-//!   commit      gate (alone): settle groups, seal blocks, find changed lines, build the journal slot
-//!               gate open again: body ─ fence ─ commit word ─ fence ─ homes
+//!   commit      homes of the last; gate (alone): settle groups, seal blocks, find changed lines, build the journal slot
+//!               gate open again: body ─ fence ─ commit word ─ fence
 //! ```
 //!
 //! Locks are taken in the order of [`crate::locks`]. Pages have no locks: see [`crate::pages`].
@@ -45,7 +45,7 @@ pub(crate) struct Core {
     pub inodes: Inodes,
     /// Operations hold it shared, a commit alone while it gathers what they did.
     gate: RwLock<()>,
-    /// One commit at a time; the room for what it writes.
+    /// One commit at a time; what the last one logged. Its homes are stored by the next, so that one fence serves both.
     committing: Mutex<Body>,
     /// Number of the running transaction.
     running: AtomicU64,
@@ -340,6 +340,7 @@ impl Core {
     }
 
     fn commit_alone(&self, body: &mut Body) -> Result<()> {
+        self.store_homes(body);
         let sequence = {
             let _gate = self.gate_alone();
             let sequence = self.running.load(Ordering::Relaxed);
@@ -374,15 +375,19 @@ impl Core {
         let word = core::mem::offset_of!(JournalSlot, commit) as u64;
         medium.commit(offset + word, sequence, &written);
         let _committed = medium.fence(Point::Commit)?;
-        for write in body.writes() {
-            store_lines(medium, &write, Point::Homes);
-        }
-        // The fence that makes the homes durable may be another thread's.
-        medium.drain(Point::Homes);
         for mut group in self.each_group() {
             group.durable();
         }
         Ok(())
+    }
+
+    /// Brings what the last transaction logged to where it belongs. This thread's next fence makes it durable, before the
+    /// slot is used again. Nobody has read it there: all of it is still in pages.
+    fn store_homes(&self, body: &mut Body) {
+        for write in body.writes() {
+            store_lines(self.medium(), &write, Point::Homes);
+        }
+        body.clear();
     }
 
     /// Gathers what the running transaction changed: into `body` what goes to the journal. The gate is held alone.
@@ -497,6 +502,7 @@ impl Core {
         self.commit()?;
         let medium = self.medium();
         // The homes of the last transaction first: the superblock says that they are there.
+        self.store_homes(&mut take(Rank::Committing, || lock(&self.committing)));
         let _homes = medium.fence(Point::Close)?;
         let geometry = &self.volume.geometry;
         for group in self.each_group() {
