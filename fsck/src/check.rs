@@ -206,13 +206,27 @@ impl<'c> Run<'_, 'c> {
     /// The indexes of all groups: where metadata and inodes are.
     fn index(&mut self) -> Result<(), Error> {
         let check = self.check;
-        self.run(
+        let states = self.run(
             check.groups.len(),
             1,
             |env, job| {
                 if let Some(group) = check.groups.get(job) {
                     groups::index(env, group);
                 }
+                1
+            },
+            |env| env,
+            || Env::new(check, true),
+        )?;
+        // A group's nodes may lie in the clusters of a group that was not known yet.
+        let reached: Vec<u64> = states.into_iter().flat_map(|env| env.reached).collect();
+        self.run(
+            1,
+            1,
+            |env: &mut Env<'_>, _| {
+                env.reached.extend(&reached);
+                groups::mark_reached(env);
+                env.reached.clear();
                 1
             },
             |env| env,

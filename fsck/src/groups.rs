@@ -325,14 +325,18 @@ pub(crate) fn index(env: &mut Env<'_>, group: &Group) {
     mark_late(env, group);
 }
 
-/// Marks the blocks that were met before the clusters were known, and those of the chunks.
-fn mark_late(env: &mut Env<'_>, group: &Group) {
-    let geometry = env.check.volume.geometry;
+/// Marks blocks that were met before their clusters were known. Those of groups that are not known yet stay.
+pub(crate) fn mark_reached(env: &mut Env<'_>) {
     for block in core::mem::take(&mut env.reached) {
         env.read = env.read.saturating_sub(4096);
         env.mark(block, || format!("block[{block}]"), None);
     }
-    env.reached.clear();
+}
+
+/// Marks the blocks that were met before the clusters were known, and those of the chunks.
+fn mark_late(env: &mut Env<'_>, group: &Group) {
+    let geometry = env.check.volume.geometry;
+    mark_reached(env);
     let Some(index) = group.index.get().filter(|_| env.marking) else { return };
     for chunk in &index.chunks {
         let marks =

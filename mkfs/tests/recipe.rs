@@ -179,6 +179,10 @@ fn long_names_and_targets() {
         assert_eq!(verified.target(&device, b"/s"), target.as_bytes());
     }
     assert!(refused("volume: {size: 8M}\nfiles: [{path: /s, target: ''}]").contains("1 to 4095"));
+    assert!(
+        refused(r#"{volume: {size: 8M}, files: [{path: /s, target: 'a\x00b'}]}"#)
+            .contains("none of which is 0")
+    );
     let long = "t".repeat(4096);
     assert!(
         refused(&format!("volume: {{size: 8M}}\nfiles: [{{path: /s, target: {long}}}]")).contains("4095")

@@ -289,10 +289,12 @@ impl<'f, 'd> Filling<'f, 'd> {
     fn target(&self, node: &Node) -> Result<Vec<u8>, Error> {
         let text = self.item(node).and_then(|item| item.target.as_deref()).unwrap_or_default();
         let target = expand(text, node.i).and_then(|text| unescape(&text));
-        let fits =
-            |target: &Vec<u8>| (1..=MAX_SYMLINK).contains(&u64::try_from(target.len()).unwrap_or(u64::MAX));
-        let too_long = || format!("a symlink's target has 1 to {MAX_SYMLINK} bytes");
-        let target = target.and_then(|target| if fits(&target) { Ok(target) } else { Err(too_long()) });
+        let fits = |target: &Vec<u8>| {
+            (1..=MAX_SYMLINK).contains(&u64::try_from(target.len()).unwrap_or(u64::MAX))
+                && !target.contains(&0)
+        };
+        let misfit = || format!("a symlink's target has 1 to {MAX_SYMLINK} bytes, none of which is 0");
+        let target = target.and_then(|target| if fits(&target) { Ok(target) } else { Err(misfit()) });
         target.map_err(|why| self.at(node.item.unwrap_or(0), node.i, why))
     }
 
