@@ -6,8 +6,7 @@
 //! Invariants:
 //!
 //! 1. `free` is what the free-space tree of the running transaction says. `usable` is what may be given out: all of
-//!    that but what this transaction or the one being committed freed, because the medium still leads to it, and but the
-//!    windows of files that grow.
+//!    that but what this transaction or the one being committed freed, because the medium still leads to it.
 //! 2. A block is in `free`, or in a cluster, or owned by a file, or fixed.
 //! 3. The logs hold the key of each record that the trees have yet to follow.
 //!
@@ -38,7 +37,7 @@ use paxfs_format::header::Seed;
 use paxfs_format::record::{Key, Record};
 use paxfs_format::rmap::Rmap;
 use paxfs_format::tree::Tree;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Why space cannot be had or changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -108,9 +107,6 @@ pub struct Group {
     free_log: Log<u32, ()>,
     /// Where the last small run was given out.
     packed: u32,
-    /// The windows of files, by inode number: neither in `usable` nor owned. And their blocks together.
-    windows: HashMap<u64, (u32, u32)>,
-    window_blocks: u64,
     /// Whether the header differs from the medium's.
     pub changed: bool,
 }
@@ -148,8 +144,6 @@ impl Group {
             rmap_log: Log::default(),
             free_log: Log::default(),
             packed: 0,
-            windows: HashMap::new(),
-            window_blocks: 0,
             changed: false,
         };
         let mut free = Runs::default();

@@ -150,6 +150,9 @@ impl Group {
         context: &Context,
         mut log: &[(Key, Option<R>)],
     ) -> Result<(), SpaceError> {
+        if log.is_empty() {
+            return Ok(());
+        }
         // What goes in together may need nodes anew while the old ones are still there.
         let nodes = u64::from(self.header.root(which).nodes.get()).min(log.len() as u64);
         let room = self.has_room_beside(nodes, log.len(), context);
