@@ -228,12 +228,11 @@ impl Writer<'_> {
     }
 
     /// File bytes of an extent's blocks before and behind a write.
-    fn around(extent: &Extent, write: &Range<u64>) -> [Range<u64>; 2] {
+    fn around(extent: &Extent, write: &Range<u64>) -> impl Iterator<Item = Range<u64>> {
         let whole = extent.offset.get() * BLOCK_BYTES..extent.end() * BLOCK_BYTES;
-        [
-            whole.start..write.start.clamp(whole.start, whole.end),
-            write.end.clamp(whole.start, whole.end)..whole.end,
-        ]
+        let before = whole.start..write.start.clamp(whole.start, whole.end);
+        let behind = write.end.clamp(whole.start, whole.end)..whole.end;
+        [before, behind].into_iter().filter(|gap| !gap.is_empty())
     }
 
     fn zero_around(&self, extent: &Extent, write: &Range<u64>) {

@@ -26,7 +26,7 @@ pub use clusters::Clusters;
 pub use data::{Fit, Request};
 pub use refcounts::Counted;
 pub(crate) use refcounts::overlaid;
-pub use runs::Runs;
+pub use runs::{Places, Runs};
 pub(crate) use settle::verified_node;
 
 use crate::pages::Pages;
@@ -86,8 +86,8 @@ pub struct Group {
     committing: Vec<(u32, u32)>,
     /// Blocks that one file owns alone, because another ceased to own them in the running transaction, and in the one being
     /// committed.
-    loosened: Runs,
-    loosened_committing: Runs,
+    loosened: Places,
+    loosened_committing: Places,
     clusters: Clusters,
     chunks: BTreeMap<u32, Chunk>,
     /// Chunks that may have an inode to give out.
@@ -131,8 +131,8 @@ impl Group {
             usable: Runs::default(),
             pending: Vec::new(),
             committing: Vec::new(),
-            loosened: Runs::default(),
-            loosened_committing: Runs::default(),
+            loosened: Places::default(),
+            loosened_committing: Places::default(),
             clusters: Clusters::new(block_u32(context.geometry.cluster_blocks)),
             chunks: BTreeMap::new(),
             roomy: Vec::new(),
@@ -213,7 +213,7 @@ impl Group {
         for (start, length) in core::mem::take(&mut self.committing) {
             self.usable.insert(start, length);
         }
-        self.loosened_committing = Runs::default();
+        self.loosened_committing = Places::default();
         self.clusters.durable();
         for (start, slot) in core::mem::take(&mut self.inodes_committing) {
             // A chunk whose last inode went is gone.
