@@ -140,7 +140,7 @@ on_disk! {
     pub struct Inode = 512 {
         /// Kind inode, place its number, owner its group.
         pub header: Header,
-        /// Counts the uses of this slot, from 1: number and generation together never name two files.
+        /// Tells the files that had this number apart: number and generation together never name two files. Not 0.
         pub generation: Count32,
         /// Type and permissions.
         pub mode: Mode,

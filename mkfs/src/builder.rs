@@ -431,9 +431,9 @@ impl<'d> Builder<'d> {
 }
 
 /// The checksum entries of blocks, into the bytes of the table that belong to them.
-pub(crate) fn seal_blocks(blocks: &[u8], sums: &mut [u8]) {
+pub(crate) fn seal_blocks(seed: Seed, blocks: &[u8], sums: &mut [u8]) {
     for (block, entry) in blocks.chunks_exact(BLOCK_SIZE).zip(sums.chunks_exact_mut(size_of::<Sum>())) {
-        let sum = Sum { crc: crc32c::crc32c(block).into(), state: SumState::SEALED };
+        let sum = Sum { crc: seed.plain(block).into(), state: SumState::SEALED };
         entry.copy_from_slice(sum.as_bytes());
     }
 }

@@ -14,6 +14,7 @@
 //! operation that is not before the last sync; bytes written in place are old or new; a check finds nothing; and the
 //! volume takes writes.
 //!
+//! `PAXFS_CRASH_RUNS=N` tries so many random sequences of three to eleven operations.
 //! `PAXFS_CRASH=full cargo test --release -p paxfs-runtime --test crash -- --nocapture` tries all sequences of two
 //! operations and far more images of each.
 
@@ -437,6 +438,23 @@ fn every_crash_state_on_cache_lines_is_recovered() {
 fn every_crash_state_on_pages_is_recovered() {
     let totals = sequences(Granularity::Page, if is_full() { 60 } else { 3 });
     report("pages", &totals);
+}
+
+/// Random longer sequences; `PAXFS_CRASH_RUNS` says how many.
+#[test]
+fn crash_states_of_longer_sequences_are_recovered() {
+    let runs = std::env::var("PAXFS_CRASH_RUNS").map_or(6, |runs| runs.parse().unwrap());
+    let start = prepared(2);
+    let mut totals = Totals::default();
+    for seed in 0..runs {
+        let mut rng = Rng::with_seed(seed);
+        let granularity = *rng.choice(&[Granularity::CacheLine, Granularity::Page]).unwrap();
+        let ops: Vec<Op> = (0..rng.usize(3..12)).filter_map(|_| rng.choice(ALPHABET)).collect();
+        let run = record(&start, &ops, granularity, None);
+        try_run(&run, granularity, if is_full() { 60 } else { 4 }, &mut totals)
+            .unwrap_or_else(|error| panic!("seed {seed}, {granularity:?}, {ops:?}: {error}"));
+    }
+    report("longer sequences", &totals);
 }
 
 /// A block that two files shared belongs to one alone when the other is removed, but not on the medium before that is

@@ -34,24 +34,28 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const THREADS: usize = 2;
+/// Names in each directory.
+const NAMES: usize = 6;
+/// What is written to a file that has just lost its name.
+const NAMELESS: [u8; 5000] = [1; 5000];
 const ATTRIBUTE: &[u8] = b"user.a";
 
 #[derive(Debug, Clone, Copy)]
 enum Op {
-    Create(u8),
-    Write(u8, u64, u64, u8),
-    Append(u8, u64, u8),
-    Truncate(u8, u64),
-    Unlink(u8),
-    Rename(u8, u8),
-    Clone(u8, u8),
-    SetAttribute(u8, u64, u8),
+    Create(usize),
+    Write(usize, u64, u64, u8),
+    Append(usize, u64, u8),
+    Truncate(usize, u64),
+    Unlink(usize),
+    Rename(usize, usize),
+    Clone(usize, usize),
+    SetAttribute(usize, u64, u8),
     Sync,
 }
 
 impl Op {
     fn random(rng: &mut Rng) -> Self {
-        let name = rng.u8(0..6);
+        let name = rng.usize(..NAMES);
         let fill = rng.u8(1..);
         match rng.u8(0..20) {
             0..3 => Op::Create(name),
@@ -59,8 +63,8 @@ impl Op {
             8..10 => Op::Append(name, rng.u64(1..9000), fill),
             10 => Op::Truncate(name, rng.u64(0..30_000)),
             11..13 => Op::Unlink(name),
-            13..15 => Op::Rename(name, rng.u8(0..6)),
-            15 => Op::Clone(name, rng.u8(0..6)),
+            13..15 => Op::Rename(name, rng.usize(..NAMES)),
+            15 => Op::Clone(name, rng.usize(..NAMES)),
             16..18 => Op::SetAttribute(name, [10, 1000, 5000, 60_000][rng.usize(0..4)], fill),
             _ => Op::Sync,
         }
@@ -77,7 +81,7 @@ fn directory(thread: usize) -> Vec<u8> {
     format!("thread {thread}").into_bytes()
 }
 
-fn name(number: u8) -> Vec<u8> {
+fn name(number: usize) -> Vec<u8> {
     format!("file {number}").into_bytes()
 }
 
@@ -122,7 +126,7 @@ fn write(engine: &Engine, thread: usize, operations: impl Iterator<Item = Op>) {
 }
 
 fn apply(engine: &Engine, at: u64, op: Op, held: &mut VecDeque<File>) -> Result<()> {
-    let open = |number: u8| engine.open_file(engine.lookup(at, &name(number))?, Open::WRITE);
+    let open = |number: usize| engine.open_file(engine.lookup(at, &name(number))?, Open::WRITE);
     match op {
         Op::Create(number) => engine.create(at, &name(number), &New::default()).map(drop),
         Op::Write(number, offset, length, fill) => {
@@ -133,7 +137,7 @@ fn apply(engine: &Engine, at: u64, op: Op, held: &mut VecDeque<File>) -> Result<
         Op::Unlink(number) => {
             let file = open(number)?;
             engine.unlink(at, &name(number))?;
-            file.append(&[1; 5000])?;
+            file.append(&NAMELESS)?;
             held.push_front(file);
             Ok(())
         }
@@ -160,7 +164,12 @@ struct ModelFile {
     attribute: Option<Vec<u8>>,
 }
 
-type Model = BTreeMap<u8, ModelFile>;
+/// What a directory holds, by the numbers of names; and behind [`NAMES`] the files that lost theirs and are open.
+type Model = BTreeMap<usize, ModelFile>;
+
+fn named(model: &Model) -> impl Iterator<Item = (&usize, &ModelFile)> {
+    model.range(..NAMES)
+}
 
 fn predict(model: &mut Model, op: Op, id: usize) {
     let write = |file: &mut ModelFile, at: usize, length: u64, fill: u8| {
@@ -173,7 +182,11 @@ fn predict(model: &mut Model, op: Op, id: usize) {
             model.entry(number).or_insert(ModelFile { id, ..ModelFile::default() });
         }
         Op::Unlink(number) => {
-            model.remove(&number);
+            if let Some(mut file) = model.remove(&number) {
+                // In place: who sees the file as it was before may see this, too.
+                file.bytes.extend_from_slice(&NAMELESS);
+                model.insert(NAMES + id, file);
+            }
         }
         Op::Rename(from, to) if from != to => {
             if let Some(file) = model.remove(&from) {
@@ -208,13 +221,13 @@ fn predict(model: &mut Model, op: Op, id: usize) {
 fn see(engine: &Engine, thread: usize) -> Model {
     let at = engine.lookup(engine.root(), &directory(thread)).unwrap();
     let mut seen = Model::new();
-    for number in 0..6 {
+    for number in 0..NAMES {
         let Ok(inode) = engine.lookup(at, &name(number)) else { continue };
         let file = engine.open_file(inode, Open::READ).unwrap();
         let mut bytes = vec![0; file.size() as usize];
         file.read_at(0, &mut bytes).unwrap();
         let attribute = engine.get_attribute(inode, ATTRIBUTE).ok();
-        seen.insert(number, ModelFile { id: usize::MAX - usize::from(number), bytes, attribute });
+        seen.insert(number, ModelFile { id: usize::MAX - number, bytes, attribute });
     }
     assert_eq!(engine.read_directory(at, 0, 100).unwrap().len(), seen.len());
     seen
@@ -228,8 +241,8 @@ fn is_one_of(seen: &Model, states: &[Model]) -> bool {
         files.into_iter().any(|file| file.bytes.get(at) == Some(&byte))
     };
     states.iter().any(|state| {
-        state.keys().eq(seen.keys())
-            && state.values().zip(seen.values()).all(|(file, there)| {
+        named(state).map(|(number, _)| number).eq(seen.keys())
+            && named(state).zip(seen.values()).all(|((_, file), there)| {
                 file.attribute == there.attribute
                     && file.bytes.len() == there.bytes.len()
                     && (file.bytes == there.bytes

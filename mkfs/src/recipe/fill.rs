@@ -202,7 +202,8 @@ impl<'f, 'd> Filling<'f, 'd> {
         for one in list.iter().filter(|one| one.sealed) {
             let (start, length) = (one.extent.start.get(), one.extent.length.get());
             let mut sums = vec![0; bytes(length, size_of::<Sum>())];
-            seal_blocks(self.builder.device.bytes(offset_of(start), bytes(length, BLOCK_SIZE))?, &mut sums);
+            let blocks = self.builder.device.bytes(offset_of(start), bytes(length, BLOCK_SIZE))?;
+            seal_blocks(self.builder.seed, blocks, &mut sums);
             if let Some(offset) = geometry.sum_offset(start) {
                 self.builder.bytes_mut(offset, sums.len())?.copy_from_slice(&sums);
             }

@@ -264,7 +264,7 @@ impl Context<'_> {
                     self.read_part(&file, size, &part.extent, blocks)?;
                     if self.geometry.csum {
                         let sums = regions.next().and_then(Option::as_mut).ok_or(Trouble::Lost)?;
-                        seal_blocks(blocks, sums);
+                        seal_blocks(self.seed, blocks, sums);
                     }
                 }
                 job.extents.iter().map(|part| part.extent).collect()
@@ -312,7 +312,7 @@ impl Context<'_> {
                     let size = size_of::<paxfs_format::sums::Sum>() as u64;
                     let sums =
                         slice_blocks(sums, skipped, used.length.get().into(), size).ok_or(Trouble::Lost)?;
-                    seal_blocks(bytes, sums);
+                    seal_blocks(self.seed, bytes, sums);
                 }
                 list.push(used);
             }
