@@ -189,6 +189,7 @@ pub fn value_blocks(bytes: u64) -> usize {
 }
 
 /// Bytes that an entry takes, padding included.
+#[inline]
 pub const fn entry_size(head: usize, name: usize, value: usize) -> usize {
     (head + name + value).next_multiple_of(8)
 }
@@ -233,6 +234,7 @@ pub fn entries<H: Head>(bytes: &[u8]) -> impl Iterator<Item = Result<Entry<'_, H
     })
 }
 
+#[inline]
 fn parse<H: Head>(bytes: &[u8]) -> Option<(&H, &[u8], &[u8])> {
     let (head, rest) = H::ref_from_prefix(bytes).ok()?;
     let (name, rest) = rest.split_at_checked(head.name_length())?;

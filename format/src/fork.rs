@@ -199,13 +199,13 @@ impl<B: Blocks> Volume<B> {
     ) -> Result<&[u8], ForkFault> {
         let expected = Expected { kind, place: block, owner: inode.header.place.get() };
         let bytes = self.structure(expected).map_err(|fault| ForkFault::Block { block, fault })?;
-        let broken = ForkFault::Body { block };
-        let body = BodyBlock::ref_from_bytes(bytes).map_err(|_| broken.clone())?;
-        let used = usize::try_from(body.header.count.get()).map_err(|_| broken.clone())?;
-        let (used, rest) = body.body.0.split_at_checked(used).ok_or(broken.clone())?;
+        let broken = || ForkFault::Body { block };
+        let body = BodyBlock::ref_from_bytes(bytes).map_err(|_| broken())?;
+        let used = usize::try_from(body.header.count.get()).map_err(|_| broken())?;
+        let (used, rest) = body.body.0.split_at_checked(used).ok_or_else(broken)?;
         let rest_is_zero = || rest.iter().fold(0, |all, byte| all | byte) == 0;
         let fine = body.header.level.get() == ordinal && (self.blocks.verified(block) || rest_is_zero());
-        if fine { Ok(used) } else { Err(broken) }
+        if fine { Ok(used) } else { Err(broken()) }
     }
 
     /// The bytes of a value whose block numbers are in `pointers`, as stored.

@@ -148,7 +148,7 @@ impl Core {
     /// A group's space.
     pub fn group(&self, number: u32) -> Result<Ordered<MutexGuard<'_, Group>>> {
         let group = usize::try_from(number).ok().and_then(|number| self.groups.get(number));
-        let group = group.ok_or(Error::damaged("a block number", "past the end of the volume"))?;
+        let group = group.ok_or_else(|| Error::damaged("a block number", "past the end of the volume"))?;
         Ok(take(Rank::Group(number), || lock(group)))
     }
 
@@ -233,15 +233,18 @@ impl Core {
     }
 
     /// Does something, and once more after a commit when it found no space and the commit gave some: what was freed can be
-    /// had then. What finds no space must have changed nothing.
+    /// had then, and what files have ahead of their ends. What finds no space must have changed nothing.
     pub fn with_space<T>(&self, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
-        match attempt() {
-            Err(Error::NoSpace) if self.each_group().any(|group| group.is_space_pending()) => {
-                self.commit()?;
-                attempt()
-            }
-            result => result,
+        let result = attempt();
+        if !matches!(result, Err(Error::NoSpace)) {
+            return result;
         }
+        self.take_back_ahead()?;
+        if !self.each_group().any(|group| group.is_space_pending()) {
+            return result;
+        }
+        self.commit()?;
+        attempt()
     }
 
     /// Joins the running transaction while nobody else does, for an operation that looks at many inodes at one instant.
@@ -274,15 +277,6 @@ impl Core {
     /// The group that an inode is in.
     pub fn home(&self, inode: u64) -> u32 {
         self.volume.geometry.locate(inode / INODES_PER_BLOCK).map_or(0, |place| place.group)
-    }
-
-    /// Gives up the window of a file that grew at its end, which is where it would go on.
-    pub fn close_window(&self, inode: u64, goal: Option<(u64, u64)>) -> Result<()> {
-        let place = goal.and_then(|(_, block)| self.volume.geometry.locate(block.saturating_sub(1)));
-        if let Some(place) = place {
-            self.group(place.group)?.close_window(inode);
-        }
-        Ok(())
     }
 
     /// Held by a rename.
@@ -431,11 +425,7 @@ impl Core {
                     group.changed = false;
                     foreign.append(&mut group.take_foreign());
                     foreign.append(group.stock());
-                    let block = self.volume.geometry.group_header(group.number);
-                    // SAFETY: the gate is held alone, so nobody else touches any page.
-                    #[allow(unsafe_code)]
-                    let page = unsafe { self.pages().page_mut_in(block, 0..GROUP_HEADER_USED) };
-                    page.copy_from_slice(group.header.as_bytes());
+                    self.seal_group(&group)?;
                 }
             }
             if foreign.is_empty() {
@@ -443,6 +433,23 @@ impl Core {
             }
             foreign.into_iter().try_for_each(|block| self.free_page(block))?;
         }
+    }
+
+    /// Copies a group's header into its page, if it differs there.
+    fn seal_group(&self, group: &Group) -> Result<()> {
+        let block = self.volume.geometry.group_header(group.number);
+        let there = self.volume.group(group.number);
+        let there = there.map_err(|fault| Error::damaged(format_args!("group {}", group.number), fault))?;
+        // What the header of the block itself says is set later.
+        let contents = |header: &GroupHeader| GroupHeader { header: group.header.header, ..*header };
+        if contents(there) == group.header {
+            return Ok(());
+        }
+        // SAFETY: the gate is held alone, so nobody else touches any page.
+        #[allow(unsafe_code)]
+        let page = unsafe { self.pages().page_mut_in(block, 0..GROUP_HEADER_USED) };
+        page.copy_from_slice(group.header.as_bytes());
+        Ok(())
     }
 
     /// Seals the changed pages: stores those that are fresh; `body` becomes what differs from the medium of the others.
@@ -499,6 +506,7 @@ impl Core {
 
     /// Commits, and leaves a volume that the next opener finds clean.
     pub fn close(&self) -> Result<()> {
+        self.take_back_ahead()?;
         self.commit()?;
         let medium = self.medium();
         // The homes of the last transaction first: the superblock says that they are there.

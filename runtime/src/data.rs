@@ -38,6 +38,17 @@ impl Source<'_> {
     }
 }
 
+/// What blocks are for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// What is written.
+    Data,
+    /// Copies of what the file has already: blocks that are kept back may be taken.
+    Copy,
+    /// To be there when something is written.
+    Reserve,
+}
+
 /// What a range of file blocks has below it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Below {
@@ -144,8 +155,8 @@ impl Writer<'_> {
         let pieces = self.pieces(&state.inode, offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES))?;
         // All blocks first: a write that finds no space changes nothing.
         let wanted = pieces.iter().filter_map(|piece| match piece.below {
-            Below::Hole => Some((piece.blocks.clone(), false)),
-            Below::Shared(_) => Some((piece.blocks.clone(), true)),
+            Below::Hole => Some((piece.blocks.clone(), Purpose::Data)),
+            Below::Shared(_) => Some((piece.blocks.clone(), Purpose::Copy)),
             Below::Own(_) | Below::Unwritten(_) => None,
         });
         let mut blocks = self.allocate_all(state, wanted)?.into_iter();
@@ -169,11 +180,15 @@ impl Writer<'_> {
                 }
                 Below::Hole => {
                     let new = blocks.next().unwrap_or_default();
-                    for extent in &new {
+                    for extent in new.iter().filter(|extent| !extent.flags.is_unwritten()) {
                         self.zero_around(extent, &(offset..end));
                         self.store(extent, offset, source);
                     }
-                    remap(self.core, self.joined, &mut state.inode, &piece.blocks, &new)?;
+                    let new_end = new.last().map_or(piece.blocks.end, Extent::end);
+                    remap(self.core, self.joined, &mut state.inode, &(piece.blocks.start..new_end), &new)?;
+                    if new_end > piece.blocks.end {
+                        self.core.inodes.set_ahead(self.number, state, new_end);
+                    }
                 }
             }
         }
@@ -213,12 +228,11 @@ impl Writer<'_> {
     }
 
     /// File bytes of an extent's blocks before and behind a write.
-    fn around(extent: &Extent, write: &Range<u64>) -> [Range<u64>; 2] {
+    fn around(extent: &Extent, write: &Range<u64>) -> impl Iterator<Item = Range<u64>> {
         let whole = extent.offset.get() * BLOCK_BYTES..extent.end() * BLOCK_BYTES;
-        [
-            whole.start..write.start.clamp(whole.start, whole.end),
-            write.end.clamp(whole.start, whole.end)..whole.end,
-        ]
+        let before = whole.start..write.start.clamp(whole.start, whole.end);
+        let behind = write.end.clamp(whole.start, whole.end)..whole.end;
+        [before, behind].into_iter().filter(|gap| !gap.is_empty())
     }
 
     fn zero_around(&self, extent: &Extent, write: &Range<u64>) {
@@ -295,16 +309,17 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Blocks for a range of the file, in as few runs as there are; all of them or none. Urgent is what the file's bytes
-    /// need already.
-    fn allocate(&self, state: &mut State, blocks: &Range<u64>, urgent: bool) -> Result<Vec<Extent>> {
+    /// Blocks for a range of the file, in as few runs as there are; all of them or none. A file that grows may get
+    /// unwritten ones behind them.
+    fn allocate(&self, state: &mut State, blocks: &Range<u64>, purpose: Purpose) -> Result<Vec<Extent>> {
         let geometry = &self.core.volume.geometry;
         let size = state.inode.size.get();
         // A file that grows at its end is likely to grow on: the longer it is, the more.
         let grows = blocks.start > 0 && blocks.start == size.div_ceil(BLOCK_BYTES);
         // What is strewn over a long file is packed: one block in a 2 MiB run would take it from those who can use it.
         let large = blocks.end - blocks.start >= HUGE_BLOCKS || grows && size >= HUGE_BLOCKS * BLOCK_BYTES;
-        let ahead = if grows { blocks.start.min(HUGE_BLOCKS) } else { 0 };
+        let alone = grows && purpose == Purpose::Data && self.is_hole_from(&state.inode, blocks.end)?;
+        let ahead = if alone { blocks.start.min(HUGE_BLOCKS) } else { 0 };
         let mut extents: Vec<Extent> = Vec::new();
         let mut at = blocks.start;
         let mut tried = 0;
@@ -316,14 +331,13 @@ impl Writer<'_> {
                 number = goal.group;
             }
             let request = Request {
-                inode: self.number,
                 want: u32::try_from(blocks.end - at).unwrap_or(u32::MAX),
                 ahead: u32::try_from(ahead).unwrap_or(0),
                 goal: goal.map(|goal| goal.block),
                 fit: if large { Fit::Congruent(at) } else { Fit::Packed },
-                urgent,
+                urgent: purpose == Purpose::Copy,
             };
-            let Some((start, length)) = self.core.group(number)?.allocate(&request) else {
+            let Some((start, given)) = self.core.group(number)?.allocate(&request) else {
                 tried += 1;
                 if tried > geometry.groups() {
                     self.give_back(&extents)?;
@@ -334,24 +348,39 @@ impl Writer<'_> {
                 continue;
             };
             let start = geometry.volume_block(number, start);
+            let length = given.min(request.want);
             let new =
                 Extent { offset: at.into(), start: start.into(), length: length.into(), flags: 0.into() };
-            at += u64::from(length);
-            state.goal = Some((at, start + u64::from(length)));
             extents.push(new);
+            if given > length {
+                extents.push(Extent {
+                    offset: (at + u64::from(length)).into(),
+                    start: (start + u64::from(length)).into(),
+                    length: (given - length).into(),
+                    flags: ExtentFlags::new(ExtentFlags::UNWRITTEN),
+                });
+            }
+            at += u64::from(given);
+            state.goal = Some((at, start + u64::from(given)));
         }
         Ok(extents)
     }
 
-    /// Blocks for each of several ranges, and whether they are urgent; all of them or none.
+    /// Whether no extent of the file is at a block or behind it.
+    fn is_hole_from(&self, inode: &Inode, block: u64) -> Result<bool> {
+        let behind = self.core.volume.extents_from(inode, block).next().transpose();
+        behind.map(|extent| extent.is_none()).map_err(|fault| Error::fork(self.number, &fault))
+    }
+
+    /// Blocks for each of several ranges, and what for; all of them or none.
     pub fn allocate_all(
         &self,
         state: &mut State,
-        ranges: impl IntoIterator<Item = (Range<u64>, bool)>,
+        ranges: impl IntoIterator<Item = (Range<u64>, Purpose)>,
     ) -> Result<Vec<Vec<Extent>>> {
         let mut found: Vec<Vec<Extent>> = Vec::new();
-        for (blocks, urgent) in ranges {
-            match self.allocate(state, &blocks, urgent) {
+        for (blocks, purpose) in ranges {
+            match self.allocate(state, &blocks, purpose) {
                 Ok(extents) => found.push(extents),
                 Err(error) => return self.give_back_all(&found, error),
             }
@@ -365,9 +394,29 @@ impl Writer<'_> {
         Err(error)
     }
 
-    /// Forgets where the file grew.
-    pub fn forget_goal(&self, state: &mut State) -> Result<()> {
-        self.core.close_window(self.number, state.goal.take())
+    /// Forgets where the file grew, and that it was given blocks to grow into: they are its own, or gone.
+    pub fn forget_growth(&self, state: &mut State) {
+        state.goal = None;
+        self.core.inodes.set_ahead(self.number, state, 0);
+    }
+
+    /// Leaves the file what it was given ahead of its end, if it is to have blocks of its own there, up to one.
+    pub fn keep_ahead(&self, state: &mut State, end: u64) {
+        if end > state.inode.size.get().div_ceil(BLOCK_BYTES) {
+            self.forget_growth(state);
+        }
+    }
+
+    /// Takes back the blocks that the file was given ahead of its end. Says whether there were any.
+    pub fn take_back_ahead(&self, state: &mut State) -> Result<bool> {
+        let ahead = state.inode.size.get().div_ceil(BLOCK_BYTES)..state.ahead;
+        self.forget_growth(state);
+        if ahead.is_empty() {
+            return Ok(false);
+        }
+        let removed = remap(self.core, self.joined, &mut state.inode, &ahead, &[])?;
+        self.release(&removed)?;
+        Ok(!removed.is_empty())
     }
 
     /// Gives back blocks that the file never got.

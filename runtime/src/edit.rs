@@ -10,7 +10,7 @@
 //! Must not know where nodes live ([`Nodes`]) nor what a record means.
 
 use core::marker::PhantomData;
-use core::ops::RangeInclusive;
+use core::ops::{Range, RangeInclusive};
 use paxfs_format::group::TreeRoot;
 use paxfs_format::header::{BlockKind, Header};
 use paxfs_format::node::{Branch, MAX_BRANCHES, MAX_HEIGHT, Node};
@@ -25,8 +25,8 @@ pub trait Nodes {
     /// A node of the tree that `header` describes (kind, owner and level), verified when it came from the medium.
     fn node(&self, block: u64, header: &Header) -> Result<&Node, Self::Error>;
 
-    /// A node to change. It was read with [`Nodes::node`] before, or allocated.
-    fn node_mut(&mut self, block: u64) -> Result<&mut Node, Self::Error>;
+    /// A node of which these bytes, and the header, are to change. It was read with [`Nodes::node`] before, or allocated.
+    fn node_mut(&mut self, block: u64, bytes: Range<usize>) -> Result<&mut Node, Self::Error>;
 
     /// Makes sure that so many calls of [`Nodes::allocate`] will not fail for lack of space.
     fn reserve(&mut self, blocks: u32) -> Result<(), Self::Error>;
@@ -136,12 +136,21 @@ fn items<T: Item>(node: &Node) -> &[T] {
     <[T]>::ref_from_prefix_with_elems(&node.body.0, count).map(|(items, _)| items).unwrap_or_default()
 }
 
-/// Puts `new` in the place of `range` of a node's entries. The caller has seen that they fit.
-fn replace<T: Item>(node: &mut Node, range: core::ops::Range<usize>, new: &[T]) {
+/// Puts `new` in the place of `range` of the entries of a node that has `count`. The caller has seen that they fit.
+fn replace<'n, T: Item, N: Nodes>(
+    nodes: &'n mut N,
+    block: u64,
+    count: usize,
+    range: Range<usize>,
+    new: &[T],
+) -> Result<&'n Node, N::Error> {
     let size = size_of::<T>();
-    let count = usize::try_from(node.header.count.get()).unwrap_or(0);
     let after = range.start + new.len();
     let end = count - range.len() + new.len();
+    // Those behind move, unless there are as many as before.
+    let last = if end == count { after } else { end.max(count) };
+    let body = size_of::<Header>();
+    let node = nodes.node_mut(block, body + range.start * size..body + last * size)?;
     node.body.0.copy_within(range.end * size..count * size, after * size);
     if let Some(gap) = node.body.0.get_mut(range.start * size..after * size) {
         gap.copy_from_slice(new.as_bytes());
@@ -150,6 +159,7 @@ fn replace<T: Item>(node: &mut Node, range: core::ops::Range<usize>, new: &[T]) 
         tail.fill(0);
     }
     node.header.count = u32::try_from(end).unwrap_or(u32::MAX).into();
+    Ok(node)
 }
 
 fn branch_of<T: Item>(items: &[T], block: u64) -> Option<Branch> {
@@ -330,7 +340,7 @@ impl<'n, R: Record, N: Nodes> TreeMut<'n, R, N> {
         &mut self,
         parent: u64,
         level: u32,
-        range: &mut core::ops::Range<usize>,
+        range: &mut Range<usize>,
         children: &mut Children,
     ) -> Result<(), N::Error> {
         if level == 1 {
@@ -344,7 +354,7 @@ impl<'n, R: Record, N: Nodes> TreeMut<'n, R, N> {
         &mut self,
         parent: u64,
         level: u32,
-        range: &mut core::ops::Range<usize>,
+        range: &mut Range<usize>,
         children: &mut Children,
     ) -> Result<(), N::Error> {
         let Some(child) = children.more.last().or(children.first.as_ref()).copied() else { return Ok(()) };
@@ -370,7 +380,7 @@ impl<'n, R: Record, N: Nodes> TreeMut<'n, R, N> {
         let moved = items::<T>(self.node(right.child.get(), level - 1)?).to_vec();
         let stays = items::<T>(self.node(left.child.get(), level - 1)?).len();
         let left_block = self.nodes.relocate(left.child.get())?;
-        replace(self.nodes.node_mut(left_block)?, stays..stays, &moved);
+        replace(self.nodes, left_block, stays, stays..stays, &moved)?;
         self.free(right.child.get())?;
         let joined = Branch::new(left.key(), left.high.get().max(right.high.get()), left_block);
         match children.more.last_mut() {
@@ -390,18 +400,18 @@ impl<'n, R: Record, N: Nodes> TreeMut<'n, R, N> {
         &mut self,
         block: u64,
         level: u32,
-        range: core::ops::Range<usize>,
+        range: Range<usize>,
         new: &[T],
     ) -> Result<Children, N::Error> {
         let old = items::<T>(self.node(block, level)?);
-        let count = old.len() - range.len() + new.len();
+        let old_count = old.len();
+        let count = old_count - range.len() + new.len();
         let mut children = Children::default();
         if count == 0 {
             self.free(block)?;
         } else if count <= capacity::<T>() {
             let block = self.nodes.relocate(block)?;
-            let node = self.nodes.node_mut(block)?;
-            replace(node, range, new);
+            let node = replace(self.nodes, block, old_count, range, new)?;
             children.first = branch_of(items::<T>(node), block);
         } else {
             let at_end = range.end == old.len();
@@ -412,9 +422,7 @@ impl<'n, R: Record, N: Nodes> TreeMut<'n, R, N> {
             let first = if at_end { capacity::<T>() } else { all.len().div_ceil(nodes) };
             let (stays, moves) = all.split_at(first);
             let block = self.nodes.relocate(block)?;
-            let node = self.nodes.node_mut(block)?;
-            let old = items::<T>(node).len();
-            replace(node, 0..old, stays);
+            replace(self.nodes, block, old_count, 0..old_count, stays)?;
             children.first = branch_of(stays, block);
             self.add_nodes(level, moves, &mut children)?;
         }
@@ -435,9 +443,8 @@ impl<'n, R: Record, N: Nodes> TreeMut<'n, R, N> {
         for part in items.chunks(items.len().div_ceil(nodes)) {
             let block = self.nodes.allocate()?;
             let header = self.header(block, level);
-            let node = self.nodes.node_mut(block)?;
-            node.header = header;
-            replace(node, 0..0, part);
+            self.nodes.node_mut(block, 0..0)?.header = header;
+            replace(self.nodes, block, 0, 0..0, part)?;
             self.root.nodes = (self.root.nodes.get() + 1).into();
             if let Some(entry) = branch_of(part, block) {
                 children.push(entry);

@@ -1,7 +1,7 @@
 //! Open files: reading, writing, space and sharing. And what can be asked and set of any inode.
 
 use crate::core::Core;
-use crate::data::{Source, Writer, read};
+use crate::data::{Purpose, Source, Writer, read};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::inodes::{Cell, State};
@@ -180,7 +180,7 @@ pub struct File {
 impl Drop for File {
     fn drop(&mut self) {
         if self.cell.opens.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // An orphan that cannot be freed now is freed by the next to open the volume.
+            // An orphan that cannot be freed now is freed by the next to open the volume. Blocks ahead of the end may stay.
             let _ = self.core.closed(&self.cell);
         }
     }
@@ -284,7 +284,7 @@ impl File {
                 &(size.div_ceil(BLOCK_BYTES)..MAX_FILE_BLOCKS),
                 &[],
             )?;
-            writer.forget_goal(state)?;
+            writer.forget_growth(state);
             writer.release(&removed)
         })
     }
@@ -296,7 +296,9 @@ impl File {
             let old = state.inode.size.get();
             let blocks = range.start / BLOCK_BYTES..range.end.div_ceil(BLOCK_BYTES);
             let holes = holes(writer.core, &state.inode, &blocks)?;
-            let runs = writer.allocate_all(state, holes.iter().map(|hole| (hole.clone(), false)))?;
+            let runs =
+                writer.allocate_all(state, holes.iter().map(|hole| (hole.clone(), Purpose::Reserve)))?;
+            writer.keep_ahead(state, blocks.end);
             if size == Size::Grows && range.end > old {
                 writer
                     .zero_behind_size(state, range.end)
@@ -339,8 +341,9 @@ impl File {
             check_append(&state.inode, range.start)?;
             let old = state.inode.size.get();
             let whole = range.start.div_ceil(BLOCK_BYTES)..range.end / BLOCK_BYTES;
-            let whole_or_none = (whole.start < whole.end).then(|| (whole.clone(), false));
+            let whole_or_none = (whole.start < whole.end).then(|| (whole.clone(), Purpose::Reserve));
             let runs = writer.allocate_all(state, whole_or_none)?;
+            writer.keep_ahead(state, whole.end);
             if size == Size::Grows && range.end > old {
                 writer
                     .zero_behind_size(state, range.end)

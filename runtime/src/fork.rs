@@ -4,6 +4,7 @@ use crate::core::{Core, Joined};
 use crate::edit::{Nodes, TreeMut};
 use crate::error::{Error, Result};
 use crate::space::verified_node;
+use core::ops::Range;
 use paxfs_format::group::TreeRoot;
 use paxfs_format::header::Header;
 use paxfs_format::inode::{Fork, ForkFormat, Inode, PAYLOAD_SIZE, Which};
@@ -37,10 +38,10 @@ impl Nodes for InodeNodes<'_> {
     }
 
     #[allow(unsafe_code)]
-    fn node_mut(&mut self, block: u64) -> Result<&mut Node> {
+    fn node_mut(&mut self, block: u64, bytes: Range<usize>) -> Result<&mut Node> {
         // SAFETY: the caller of an edit holds the inode's lock alone, and with it all nodes of its trees.
-        let bytes = unsafe { self.core.pages().page_mut(block) };
-        Node::mut_from_bytes(bytes).map_err(|_| Error::NoSpace)
+        let page = unsafe { self.core.pages().page_mut_in(block, bytes) };
+        Node::mut_from_bytes(page).map_err(|_| Error::NoSpace)
     }
 
     fn reserve(&mut self, _blocks: u32) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use paxfs_format::inode::{FileType, Inode};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::BuildHasherDefault;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -47,6 +47,9 @@ pub struct State {
     pub dirty: bool,
     /// Where file data was last allocated behind, for the next run: file block and volume block.
     pub goal: Option<(u64, u64)>,
+    /// Up to which file block it was given unwritten blocks behind its end, for what is yet to be appended; they are taken
+    /// back when it is closed. 0 when it was given none.
+    pub ahead: u64,
 }
 
 impl Cell {
@@ -80,12 +83,14 @@ pub struct Inodes {
     shards: [Mutex<Shard>; SHARDS],
     dirty: Mutex<Vec<Arc<Cell>>>,
     dirty_count: AtomicUsize,
+    /// Numbers of those that may have blocks ahead of their end.
+    ahead: Mutex<BTreeSet<u64>>,
 }
 
 impl Default for Inodes {
     fn default() -> Self {
         let shards = core::array::from_fn(|_| Mutex::default());
-        Inodes { shards, dirty: Mutex::default(), dirty_count: AtomicUsize::new(0) }
+        Inodes { shards, dirty: Mutex::default(), dirty_count: AtomicUsize::new(0), ahead: Mutex::default() }
     }
 }
 
@@ -120,7 +125,7 @@ impl Inodes {
 
     fn cell(number: u64, inode: Inode) -> Arc<Cell> {
         let is_directory = inode.file_type() == Some(FileType::Directory);
-        let state = RwLock::new(State { inode, dirty: false, goal: None });
+        let state = RwLock::new(State { inode, dirty: false, goal: None, ahead: 0 });
         Arc::new(Cell { number, is_directory, opens: AtomicU32::new(0), state })
     }
 
@@ -131,6 +136,24 @@ impl Inodes {
             lock(&self.dirty).push(Arc::clone(cell));
             self.dirty_count.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Says that an inode has blocks ahead of its end up to a file block, or none any more.
+    pub fn set_ahead(&self, number: u64, state: &mut State, ahead: u64) {
+        if (state.ahead == 0) != (ahead == 0) {
+            let mut all = lock(&self.ahead);
+            if ahead == 0 {
+                all.remove(&number)
+            } else {
+                all.insert(number)
+            };
+        }
+        state.ahead = ahead;
+    }
+
+    /// Numbers of those that may have blocks ahead of their end.
+    pub fn ahead(&self) -> Vec<u64> {
+        lock(&self.ahead).iter().copied().collect()
     }
 
     /// How many are dirty.

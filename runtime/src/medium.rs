@@ -72,12 +72,20 @@ impl Point {
 /// Those of some cache lines in which two blocks differ.
 fn differing(old: &[u8; 4096], lines: u64, new: &[u8; 4096]) -> u64 {
     let (old, new) = (old.as_chunks::<64>().0, new.as_chunks::<64>().0);
-    let differs = |(old, new): (&[u8; 64], &[u8; 64])| {
+    let (mut asked, mut found) = (lines, 0);
+    while asked != 0 {
+        let line = asked & asked.wrapping_neg();
+        let at = usize::try_from(line.trailing_zeros()).unwrap_or(0);
         // Not `!=`: without an early exit this is vector code.
-        old.iter().zip(new).fold(0, |all, (old, new)| all | (old ^ new)) != 0
-    };
-    let asked = old.iter().zip(new).enumerate().filter(|(line, _)| lines >> line & 1 != 0);
-    asked.fold(0, |found, (line, pair)| found | u64::from(differs(pair)) << line)
+        let differs = |(old, new): (&[u8; 64], &[u8; 64])| {
+            old.iter().zip(new).fold(0, |all, (old, new)| all | (old ^ new)) != 0
+        };
+        if old.get(at).zip(new.get(at)).is_some_and(differs) {
+            found |= line;
+        }
+        asked ^= line;
+    }
+    found
 }
 
 /// Proof that everything flushed before is on the medium.

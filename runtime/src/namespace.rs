@@ -251,7 +251,7 @@ impl Names<'_> {
     }
 
     fn free_but_data(&self, child: &Arc<Cell>, state: &mut State, released: &mut Vec<Extent>) -> Result<()> {
-        self.writer(child).forget_goal(state)?;
+        self.writer(child).forget_growth(state);
         if state.inode.file_type() == Some(FileType::Regular) {
             let removed = remap(self.core, self.joined, &mut state.inode, &(0..MAX_FILE_BLOCKS), &[])?;
             released.extend(removed);
@@ -413,22 +413,43 @@ impl Core {
         Ok(())
     }
 
-    /// Frees an orphan that was closed.
+    /// Frees an orphan that was closed, or takes back what the file was given ahead of its end.
     pub(crate) fn closed(&self, cell: &Arc<Cell>) -> Result<()> {
-        let (links, goal) = {
+        let (links, ahead) = {
             let state = cell.read();
-            (state.inode.links.get(), state.goal)
+            (state.inode.links.get(), state.ahead)
         };
-        self.close_window(cell.number, goal)?;
-        if links > 0 {
+        if links > 0 && ahead == 0 {
             return Ok(());
         }
         let joined = self.join()?;
         let mut state = cell.write();
-        if cell.is_open() || state.inode.is_free() || state.inode.links.get() > 0 {
-            return Ok(());
+        if cell.is_open() || state.inode.is_free() {
+            Ok(())
+        } else if state.inode.links.get() > 0 {
+            self.take_back_ahead_of(&joined, cell, &mut state)
+        } else {
+            Names { core: self, joined: &joined }.free(cell, &mut state)
         }
-        Names { core: self, joined: &joined }.free(cell, &mut state)
+    }
+
+    /// Takes back what all files were given ahead of their ends.
+    pub(crate) fn take_back_ahead(&self) -> Result<()> {
+        for number in self.inodes.ahead() {
+            let joined = self.join()?;
+            let cell = self.inode(number)?;
+            let mut state = cell.write();
+            self.take_back_ahead_of(&joined, &cell, &mut state)?;
+        }
+        Ok(())
+    }
+
+    fn take_back_ahead_of(&self, joined: &Joined<'_>, cell: &Arc<Cell>, state: &mut State) -> Result<()> {
+        let writer = Writer { core: self, joined, number: cell.number };
+        if writer.take_back_ahead(state)? {
+            self.inodes.set_dirty(cell, state);
+        }
+        Ok(())
     }
 }
 

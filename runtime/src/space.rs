@@ -6,8 +6,7 @@
 //! Invariants:
 //!
 //! 1. `free` is what the free-space tree of the running transaction says. `usable` is what may be given out: all of
-//!    that but what this transaction or the one being committed freed, because the medium still leads to it, and but the
-//!    windows of files that grow.
+//!    that but what this transaction or the one being committed freed, because the medium still leads to it.
 //! 2. A block is in `free`, or in a cluster, or owned by a file, or fixed.
 //! 3. The logs hold the key of each record that the trees have yet to follow.
 //!
@@ -27,7 +26,7 @@ pub use clusters::Clusters;
 pub use data::{Fit, Request};
 pub use refcounts::Counted;
 pub(crate) use refcounts::overlaid;
-pub use runs::Runs;
+pub use runs::{Places, Runs};
 pub(crate) use settle::verified_node;
 
 use crate::pages::Pages;
@@ -38,7 +37,7 @@ use paxfs_format::header::Seed;
 use paxfs_format::record::{Key, Record};
 use paxfs_format::rmap::Rmap;
 use paxfs_format::tree::Tree;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Why space cannot be had or changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,8 +86,8 @@ pub struct Group {
     committing: Vec<(u32, u32)>,
     /// Blocks that one file owns alone, because another ceased to own them in the running transaction, and in the one being
     /// committed.
-    loosened: Runs,
-    loosened_committing: Runs,
+    loosened: Places,
+    loosened_committing: Places,
     clusters: Clusters,
     chunks: BTreeMap<u32, Chunk>,
     /// Chunks that may have an inode to give out.
@@ -108,9 +107,6 @@ pub struct Group {
     free_log: Log<u32, ()>,
     /// Where the last small run was given out.
     packed: u32,
-    /// The windows of files, by inode number: neither in `usable` nor owned. And their blocks together.
-    windows: HashMap<u64, (u32, u32)>,
-    window_blocks: u64,
     /// Whether the header differs from the medium's.
     pub changed: bool,
 }
@@ -135,8 +131,8 @@ impl Group {
             usable: Runs::default(),
             pending: Vec::new(),
             committing: Vec::new(),
-            loosened: Runs::default(),
-            loosened_committing: Runs::default(),
+            loosened: Places::default(),
+            loosened_committing: Places::default(),
             clusters: Clusters::new(block_u32(context.geometry.cluster_blocks)),
             chunks: BTreeMap::new(),
             roomy: Vec::new(),
@@ -148,8 +144,6 @@ impl Group {
             rmap_log: Log::default(),
             free_log: Log::default(),
             packed: 0,
-            windows: HashMap::new(),
-            window_blocks: 0,
             changed: false,
         };
         let mut free = Runs::default();
@@ -219,7 +213,7 @@ impl Group {
         for (start, length) in core::mem::take(&mut self.committing) {
             self.usable.insert(start, length);
         }
-        self.loosened_committing = Runs::default();
+        self.loosened_committing = Places::default();
         self.clusters.durable();
         for (start, slot) in core::mem::take(&mut self.inodes_committing) {
             // A chunk whose last inode went is gone.

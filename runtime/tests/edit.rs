@@ -31,7 +31,7 @@ impl Nodes for Memory {
         Ok(node)
     }
 
-    fn node_mut(&mut self, block: u64) -> Result<&mut Node, u64> {
+    fn node_mut(&mut self, block: u64, _bytes: core::ops::Range<usize>) -> Result<&mut Node, u64> {
         self.nodes.get_mut(&block).map(|node| &mut **node).ok_or(block)
     }
 

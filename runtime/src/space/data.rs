@@ -1,7 +1,4 @@
 //! Blocks for file data.
-//!
-//! A file that grows at its end gets a *window*: blocks behind its last that nobody else is given while it is open. A
-//! window is a matter of memory: on the medium its blocks are free.
 
 use super::{Group, block_u32};
 use paxfs_format::geometry::HUGE_BLOCKS;
@@ -18,11 +15,9 @@ pub enum Fit {
 /// A wish for blocks.
 #[derive(Debug, Clone, Copy)]
 pub struct Request {
-    /// Number of the inode that gets them.
-    pub inode: u64,
     /// How many at most.
     pub want: u32,
-    /// How many more are likely to follow.
+    /// How many more would be welcome behind them.
     pub ahead: u32,
     /// Where they would lie best, before all other places.
     pub goal: Option<u32>,
@@ -40,41 +35,23 @@ impl Group {
 
     /// Blocks that a file could get now or after the next commit, those kept back included.
     pub fn usable_blocks(&self) -> u64 {
-        self.usable.blocks() + self.window_blocks
+        self.usable.blocks()
     }
 
-    /// Gives out a run of at most as many blocks as wanted, as long as there is one.
+    /// Gives out a run of at most as many blocks as wanted, as long as there is one; and behind a run that long, of those
+    /// that would be welcome.
     pub fn allocate(&mut self, request: &Request) -> Option<(u32, u32)> {
-        if let Some((start, length)) = self.windows.get(&request.inode).copied()
-            && request.goal == Some(start)
-            && request.want <= length
-        {
-            self.set_window(request.inode, start + request.want, length - request.want);
-            self.own(start, request.want);
-            return Some((start, request.want));
-        }
-        self.close_window(request.inode);
-        self.allocate_usable(request).or_else(|| {
-            // Files that may grow give way to one that does.
-            (self.window_blocks > 0).then(|| self.close_windows())?;
-            self.allocate_usable(&Request { ahead: 0, ..*request })
-        })
-    }
-
-    fn allocate_usable(&mut self, request: &Request) -> Option<(u32, u32)> {
         let kept = if request.urgent { 0 } else { self.kept() };
-        let left = self.usable.blocks().saturating_sub(kept);
-        let want = request.want.min(block_u32(left));
+        let left = block_u32(self.usable.blocks().saturating_sub(kept));
+        let want = request.want.min(left);
         if want == 0 || !request.urgent && self.metadata_room(1) == 0 {
             return None;
         }
-        let ahead = request.ahead.min(block_u32(left) - want);
+        // Where space is short nobody is given more than needed.
+        let ahead = request.ahead.min((left - want) / 8);
         let (start, length) = self.find(want + ahead, request.goal, request.fit)?;
-        let given = length.min(want);
-        self.usable.remove(start, length);
-        self.set_window(request.inode, start + given, length - given);
-        self.own(start, given);
-        Some((start, given))
+        self.take(start, length);
+        Some((start, length))
     }
 
     fn find(&mut self, want: u32, goal: Option<u32>, fit: Fit) -> Option<(u32, u32)> {
@@ -116,7 +93,7 @@ impl Group {
     }
 
     /// Says that a run has an owner from now on.
-    pub(super) fn own(&mut self, start: u32, length: u32) {
+    fn own(&mut self, start: u32, length: u32) {
         let before = self.free.run_with(start);
         self.free.remove(start, length);
         self.log_free(before.map(|(start, _)| start), start + length);
@@ -157,31 +134,5 @@ impl Group {
     /// Whether blocks will be usable after a commit that are not yet.
     pub fn is_space_pending(&self) -> bool {
         !self.pending.is_empty() || !self.committing.is_empty() || self.clusters.is_space_pending()
-    }
-
-    fn set_window(&mut self, inode: u64, start: u32, length: u32) {
-        let old = if length > 0 {
-            self.windows.insert(inode, (start, length))
-        } else {
-            self.windows.remove(&inode)
-        };
-        self.window_blocks += u64::from(length);
-        self.window_blocks -= old.map_or(0, |(_, length)| u64::from(length));
-    }
-
-    /// Gives up a file's window.
-    pub fn close_window(&mut self, inode: u64) {
-        if let Some((start, length)) = self.windows.remove(&inode) {
-            self.window_blocks -= u64::from(length);
-            self.usable.insert(start, length);
-        }
-    }
-
-    /// Gives up all windows.
-    pub(super) fn close_windows(&mut self) {
-        for (_, (start, length)) in core::mem::take(&mut self.windows) {
-            self.usable.insert(start, length);
-        }
-        self.window_blocks = 0;
     }
 }

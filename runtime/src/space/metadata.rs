@@ -82,11 +82,7 @@ impl Group {
 
     fn add_cluster(&mut self, context: &Context) -> Result<(), SpaceError> {
         let size = self.clusters.cluster_blocks();
-        let found = self.usable.find_aligned_unit(size).or_else(|| {
-            (self.window_blocks > 0).then(|| self.close_windows())?;
-            self.usable.find_aligned_unit(size)
-        });
-        let start = found.ok_or(SpaceError::Full)?;
+        let start = self.usable.find_aligned_unit(size).ok_or(SpaceError::Full)?;
         self.take(start, size);
         self.change_clusters(start, context, |clusters| clusters.add(start));
         Ok(())

@@ -1,7 +1,7 @@
 //! Reference counts of a group's blocks: asked and changed at once, unlike its other trees.
 
 use super::settle::GroupNodes;
-use super::{Context, Group, Runs, SpaceError};
+use super::{Context, Group, Places, SpaceError};
 use crate::edit::TreeMut;
 use crate::pages::Pages;
 use paxfs_format::group::GroupTree;
@@ -114,7 +114,7 @@ impl Group {
     ) -> Result<Vec<Counted>, SpaceError> {
         let mut counts = self.counts(pages, context, start, length)?;
         for loosened in [&self.loosened, &self.loosened_committing] {
-            if loosened.blocks() > 0 {
+            if !loosened.is_empty() {
                 counts = counts.into_iter().flat_map(|run| apart(run, loosened)).collect();
             }
         }
@@ -200,7 +200,7 @@ impl Group {
 }
 
 /// A run with one count as runs: what is in `loosened` counts 2 at least.
-fn apart(run: Counted, loosened: &Runs) -> Vec<Counted> {
+fn apart(run: Counted, loosened: &Places) -> Vec<Counted> {
     let mut parts = Vec::new();
     let mut at = run.start;
     for (start, length) in loosened.overlapping(run.start, run.length) {

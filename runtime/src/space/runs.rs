@@ -1,22 +1,37 @@
-//! A set of blocks as maximal runs, found by place and by length.
+//! Sets of blocks as maximal runs: found by place ([`Places`]), and by length as well ([`Runs`]).
 
+use core::ops::Deref;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Blocks of a 2 MiB run.
 const HUGE: u32 = 512;
 
-/// A set of blocks.
+/// A set of blocks, whose runs are found by place.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    by_start: BTreeMap<u32, u32>,
+}
+
+/// A set of blocks, whose runs are found by place and by length.
 #[derive(Debug, Clone, Default)]
 pub struct Runs {
-    by_start: BTreeMap<u32, u32>,
+    places: Places,
     by_length: BTreeSet<(u32, u32)>,
     blocks: u64,
 }
 
-impl Runs {
-    /// How many blocks there are.
-    pub fn blocks(&self) -> u64 {
-        self.blocks
+impl Deref for Runs {
+    type Target = Places;
+
+    fn deref(&self) -> &Places {
+        &self.places
+    }
+}
+
+impl Places {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.by_start.is_empty()
     }
 
     /// The runs, ascending.
@@ -40,30 +55,21 @@ impl Runs {
         self.run_with(block).map(|(start, length)| start + length - block)
     }
 
-    fn put(&mut self, start: u32, length: u32) {
-        self.by_start.insert(start, length);
-        self.by_length.insert((length, start));
-        self.blocks += u64::from(length);
+    /// The runs that a new one touches at either end.
+    fn beside(&self, start: u32, length: u32) -> [Option<(u32, u32)>; 2] {
+        let before = start.checked_sub(1).and_then(|block| self.run_with(block));
+        let end = start.saturating_add(length);
+        [before, self.starting_at(end).map(|length| (end, length))]
     }
 
-    fn cut(&mut self, start: u32, length: u32) {
-        self.by_start.remove(&start);
-        self.by_length.remove(&(length, start));
-        self.blocks -= u64::from(length);
-    }
-
-    /// Adds a run, none of whose blocks is there.
-    pub fn insert(&mut self, start: u32, length: u32) {
-        let (mut first, mut total) = (start, length);
-        if let Some((before, its_length)) = start.checked_sub(1).and_then(|block| self.run_with(block)) {
-            self.cut(before, its_length);
-            (first, total) = (before, total + its_length);
+    fn insert(&mut self, start: u32, length: u32) {
+        let [before, after] = self.beside(start, length);
+        let (_, more) = after.unwrap_or_default();
+        if let Some((end, _)) = after {
+            self.by_start.remove(&end);
         }
-        if let Some(its_length) = self.starting_at(start.saturating_add(length)) {
-            self.cut(start + length, its_length);
-            total += its_length;
-        }
-        self.put(first, total);
+        let (start, length) = before.map_or((start, length), |(first, before)| (first, before + length));
+        self.by_start.insert(start, length + more);
     }
 
     /// Adds those blocks of a run that are not there.
@@ -89,6 +95,35 @@ impl Runs {
             let (from, to) = (first.max(start), (first + length).min(end));
             (from, to - from)
         })
+    }
+}
+
+impl Runs {
+    /// How many blocks there are.
+    pub fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    fn put(&mut self, start: u32, length: u32) {
+        self.places.by_start.insert(start, length);
+        self.by_length.insert((length, start));
+        self.blocks += u64::from(length);
+    }
+
+    fn cut(&mut self, start: u32, length: u32) {
+        self.places.by_start.remove(&start);
+        self.by_length.remove(&(length, start));
+        self.blocks -= u64::from(length);
+    }
+
+    /// Adds a run, none of whose blocks is there.
+    pub fn insert(&mut self, start: u32, length: u32) {
+        let (mut first, mut total) = (start, length);
+        for (beside, its_length) in self.beside(start, length).into_iter().flatten() {
+            self.cut(beside, its_length);
+            (first, total) = (first.min(beside), total + its_length);
+        }
+        self.put(first, total);
     }
 
     /// Removes a run, all of whose blocks are there.
@@ -163,23 +198,26 @@ mod tests {
         #[test]
         fn agrees_with_a_bitmap(ops in proptest::collection::vec((0..200u32, 1..40u32, any::<bool>()), 1..80)) {
             let (mut runs, mut bits) = (Runs::default(), vec![false; 256]);
+            let (mut places, mut covered) = (Places::default(), vec![false; 256]);
             for (start, length, insert) in ops {
                 let range = start as usize..(start + length) as usize;
                 if bits[range.clone()].iter().all(|bit| *bit != insert) {
                     if insert { runs.insert(start, length) } else { runs.remove(start, length) }
-                    bits[range].fill(insert);
-                } else if insert {
-                    runs.cover(start, length);
-                    bits[range.clone()].fill(true);
-                    prop_assert_eq!(runs.overlapping(start, length).collect::<Vec<_>>(), [(start, length)]);
+                    bits[range.clone()].fill(insert);
+                }
+                if insert {
+                    places.cover(start, length);
+                    covered[range].fill(true);
+                    prop_assert_eq!(places.overlapping(start, length).collect::<Vec<_>>(), [(start, length)]);
                 }
             }
-            let listed: Vec<u32> = runs.iter().flat_map(|(start, length)| start..start + length).collect();
-            let expected: Vec<u32> = (0..256).filter(|block| bits[*block as usize]).collect();
-            prop_assert_eq!(&listed, &expected);
-            prop_assert_eq!(runs.blocks(), expected.len() as u64);
-            let maximal = runs.iter().zip(runs.iter().skip(1)).all(|(a, b)| a.0 + a.1 < b.0);
-            prop_assert!(maximal);
+            let blocks = |runs: &Places| runs.iter().flat_map(|(start, length)| start..start + length).collect::<Vec<_>>();
+            let set = |bits: &[bool]| (0..256).filter(|block| bits[*block as usize]).collect::<Vec<u32>>();
+            prop_assert_eq!(blocks(&places), set(&covered));
+            let maximal = |runs: &Places| runs.iter().zip(runs.iter().skip(1)).all(|(a, b)| a.0 + a.1 < b.0);
+            prop_assert!(maximal(&places) && maximal(&runs));
+            prop_assert_eq!(blocks(&runs), set(&bits));
+            prop_assert_eq!(runs.blocks(), set(&bits).len() as u64);
         }
     }
 

@@ -3,6 +3,7 @@
 use super::{Context, Group, SpaceError};
 use crate::edit::{Nodes, TreeMut};
 use crate::pages::Pages;
+use core::ops::Range;
 use paxfs_format::blocks::Blocks;
 use paxfs_format::chunk;
 use paxfs_format::free::Free;
@@ -36,10 +37,10 @@ impl Nodes for GroupNodes<'_> {
     }
 
     #[allow(unsafe_code)]
-    fn node_mut(&mut self, block: u64) -> Result<&mut Node, SpaceError> {
+    fn node_mut(&mut self, block: u64, bytes: Range<usize>) -> Result<&mut Node, SpaceError> {
         // SAFETY: `group` is borrowed alone, and with it all nodes of its trees.
-        let bytes = unsafe { self.pages.page_mut(block) };
-        Node::mut_from_bytes(bytes).map_err(|_| SpaceError::Full)
+        let page = unsafe { self.pages.page_mut_in(block, bytes) };
+        Node::mut_from_bytes(page).map_err(|_| SpaceError::Full)
     }
 
     fn reserve(&mut self, blocks: u32) -> Result<(), SpaceError> {
@@ -149,6 +150,9 @@ impl Group {
         context: &Context,
         mut log: &[(Key, Option<R>)],
     ) -> Result<(), SpaceError> {
+        if log.is_empty() {
+            return Ok(());
+        }
         // What goes in together may need nodes anew while the old ones are still there.
         let nodes = u64::from(self.header.root(which).nodes.get()).min(log.len() as u64);
         let room = self.has_room_beside(nodes, log.len(), context);
