@@ -170,7 +170,7 @@ impl Inodes {
         dirty
     }
 
-    /// Forgets cells that nobody holds, of one part in [`SHARDS`], until at most its share of `limit` is left; the next
+    /// Forgets cells that nobody holds, of one part of the table, until at most its share of `limit` is left; the next
     /// part with the next `turn`. For a commit, while no operation runs.
     pub fn trim(&self, limit: usize, turn: u64) {
         let mut shard = self.shard(turn << 6);

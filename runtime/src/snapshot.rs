@@ -2,7 +2,7 @@
 //!
 //! Both are one operation that no other runs beside, and so one transaction, however many files there are: new inodes and
 //! blocks of names are reached by nothing before, and the trees of the groups change in one sweep each
-//! ([`crate::core::Core::shadow`] when that is more than a journal slot holds).
+//! (their nodes change their place when that is more than a journal slot holds).
 //!
 //! A snapshot shares all written blocks with its source. Space that was allocated and never written, or lies behind the
 //! size, reads as zeros and stays with the source.
