@@ -59,7 +59,8 @@ impl Places {
             volume,
             without_rmap,
             directory,
-            xfs: mounted_xfs(field, bytes),
+            // It allocates ahead of scattered writes, and frees behind the call.
+            xfs: mounted_xfs(field, 3 * bytes),
             pmem: compiled(field),
         })
     }
