@@ -14,9 +14,9 @@
 //! operation that is not before the last sync; bytes written in place are old or new; a check finds nothing; and the
 //! volume takes writes.
 //!
-//! `PAXFS_CRASH_RUNS=N` tries so many random sequences of three to eleven operations.
-//! `PAXFS_CRASH=full cargo test --release -p paxfs-runtime --test crash -- --nocapture` tries all sequences of two
-//! operations and far more images of each.
+//! `PAXFS_CRASH=pairs` tries all sequences of two operations, with few images each; `PAXFS_CRASH=full` far more images of
+//! each; `PAXFS_CRASH_RUNS=N` so many random sequences of three to eleven operations. Best with `cargo test --release -p
+//! paxfs-runtime --test crash -- --nocapture`.
 
 mod common;
 
@@ -395,6 +395,10 @@ fn prepared(groups: u64) -> Vec<u8> {
     recorder.now()
 }
 
+fn all_pairs() -> bool {
+    is_full() || std::env::var_os("PAXFS_CRASH").is_some_and(|value| value == "pairs")
+}
+
 fn is_full() -> bool {
     std::env::var_os("PAXFS_CRASH").is_some_and(|value| value == "full")
 }
@@ -418,7 +422,7 @@ fn sequences(granularity: Granularity, most: usize) -> Totals {
         for ops in singles.chain(ALPHABET.map(|other| vec![one, other])) {
             number += 1;
             // All of one operation, and some of two.
-            if !is_full() && ops.len() == 2 && number % 43 != 0 {
+            if !all_pairs() && ops.len() == 2 && number % 43 != 0 {
                 continue;
             }
             let run = record(&start, &ops, granularity, None);
