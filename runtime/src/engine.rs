@@ -1,6 +1,7 @@
 //! The engine as its users see it: a volume that is open for writing.
 
-use crate::core::{Core, now, store_lines, store_superblock};
+use crate::commit::{store_lines, store_superblock};
+use crate::core::{Core, now};
 use crate::error::{Error, Result};
 use crate::medium::{Granularity, Mapped, Medium, Point};
 use crate::pages::Pages;

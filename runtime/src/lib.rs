@@ -35,13 +35,15 @@
 //!
 //! * For users: [`engine`] (open, sync, close), [`namespace`] (names), [`mod@file`] (data, space, what is known of an
 //!   inode), [`attributes`] (extended attributes), [`share`] (clone, dedupe), [`error`].
-//! * Below: `core` (joining and committing transactions), `shadow` (large ones), `locks` (their order), `data`, `map`,
-//!   `entries`, `values` and `fork` (what operations change), [`inodes`], [`space`] and [`pages`] (what is in memory),
-//!   [`edit`] (changing trees), [`medium`] (stores and their order).
+//! * Below: `core` (what operations share, and joining transactions), `commit` (making them durable), `shadow` (large
+//!   ones), `locks` (their order), `rename`, `orphans`, `data`, `map`, `entries`, `values` and `fork` (what operations
+//!   change), [`inodes`], [`space`] and [`pages`] (what is in memory), [`edit`] (changing trees), [`medium`] (stores and
+//!   their order).
 //!
 //! How it commits and recovers, and why that is right, is in `docs/DESIGN.md`.
 
 pub mod attributes;
+mod commit;
 mod core;
 mod data;
 pub mod edit;
@@ -55,7 +57,9 @@ mod locks;
 mod map;
 pub mod medium;
 pub mod namespace;
+mod orphans;
 pub mod pages;
+mod rename;
 mod shadow;
 pub mod share;
 pub mod snapshot;

@@ -1,23 +1,18 @@
-//! Names: making, linking, renaming and removing files.
+//! Names: making, linking and removing files. Renaming is in `rename`, what happens to files without a name in `orphans`.
 
 use crate::core::{Core, Joined, NAME_BLOCKS};
-use crate::data::Writer;
 use crate::engine::Engine;
 use crate::entries::{Entries, Owned};
 use crate::error::{Error, Result};
 use crate::fork::set_inline;
 use crate::inodes::{Cell, State};
-use crate::locks::Ordered;
-use crate::map::remap;
 use crate::values::Values;
 use paxfs_format::entry::{AttributeEntry, AttributeKind, DirectoryEntry, EntryType, MAX_NAME};
-use paxfs_format::extent::Extent;
-use paxfs_format::geometry::MAX_FILE_BLOCKS;
 use paxfs_format::header::{BlockKind, Header};
 use paxfs_format::inode::{FileType, ForkFormat, Inode, InodeFlags, MAX_SYMLINK, Which};
 use paxfs_format::names::Parent;
 use paxfs_format::units::Reserved;
-use std::sync::{Arc, RwLockWriteGuard};
+use std::sync::Arc;
 use zerocopy::FromZeros;
 
 /// What a new file is to be.
@@ -160,7 +155,13 @@ impl Names<'_> {
         self.add_parent(directory.number, name, child, state)
     }
 
-    fn add_parent(&self, directory: u64, name: &[u8], child: &Arc<Cell>, state: &mut State) -> Result<()> {
+    pub fn add_parent(
+        &self,
+        directory: u64,
+        name: &[u8],
+        child: &Arc<Cell>,
+        state: &mut State,
+    ) -> Result<()> {
         let entry = parent_entry(self.core, directory, name);
         let lowest = entry.head.cookie.get();
         self.entries().insert(&mut state.inode, lowest, entry.head, name, &entry.value)?;
@@ -198,7 +199,13 @@ impl Names<'_> {
     }
 
     /// Makes a name lead to another inode.
-    fn retarget(&self, directory: &Arc<Cell>, parent: &mut State, name: &[u8], target: Target) -> Result<()> {
+    pub fn retarget(
+        &self,
+        directory: &Arc<Cell>,
+        parent: &mut State,
+        name: &[u8],
+        target: Target,
+    ) -> Result<()> {
         let lowest = self.core.volume.hash.directory(name);
         self.entries().update::<DirectoryEntry>(
             &mut parent.inode,
@@ -213,104 +220,6 @@ impl Names<'_> {
     fn touch(&self, directory: &Arc<Cell>, parent: &mut State) {
         parent.inode.modified = self.joined.now;
         self.joined.changed(directory, parent);
-    }
-
-    /// One name less; the last one makes the inode an orphan, or frees it when nobody has it open.
-    fn drop_link(&self, child: &Arc<Cell>, state: &mut State) -> Result<()> {
-        let links = state.inode.links.get().saturating_sub(1);
-        state.inode.links = links.into();
-        self.joined.changed(child, state);
-        if links > 0 {
-            return Ok(());
-        }
-        let mut released = Vec::new();
-        self.unnamed(child, state, &mut released)?;
-        self.writer(child).release(&released)
-    }
-
-    fn writer(&self, file: &Cell) -> Writer<'_> {
-        Writer { core: self.core, joined: self.joined, number: file.number }
-    }
-
-    /// Makes an inode without a name an orphan when somebody has it open, else frees it: what it owned goes to `released`.
-    pub fn unnamed(&self, child: &Arc<Cell>, state: &mut State, released: &mut Vec<Extent>) -> Result<()> {
-        if child.is_open() {
-            let mut group = self.core.group(self.core.home(child.number))?;
-            group.set_orphan(child.number, true, &self.joined.context);
-            Ok(())
-        } else {
-            self.free_but_data(child, state, released)
-        }
-    }
-
-    /// Frees an inode that has no name, with all that it owns.
-    pub fn free(&self, child: &Arc<Cell>, state: &mut State) -> Result<()> {
-        let mut released = Vec::new();
-        self.free_but_data(child, state, &mut released)?;
-        self.writer(child).release(&released)
-    }
-
-    fn free_but_data(&self, child: &Arc<Cell>, state: &mut State, released: &mut Vec<Extent>) -> Result<()> {
-        self.writer(child).forget_growth(state);
-        if state.inode.file_type() == Some(FileType::Regular) {
-            let removed = remap(self.core, self.joined, &mut state.inode, &(0..MAX_FILE_BLOCKS), &[])?;
-            released.extend(removed);
-        }
-        for which in [Which::Data, Which::Attributes] {
-            self.free_fork(&mut state.inode, which)?;
-        }
-        // All else means nothing in a slot that is not in use, and costs nothing in the journal when it stays.
-        state.inode.mode = 0.into();
-        state.inode.links = 0.into();
-        self.core.inodes.set_dirty(child, state);
-        self.core.group(self.core.home(child.number))?.free_inode(child.number, &self.joined.context);
-        Ok(())
-    }
-
-    /// Gives back the blocks of a fork but for file data.
-    fn free_fork(&self, inode: &mut Inode, which: Which) -> Result<()> {
-        let number = inode.header.place.get();
-        let values = Values::new(self.core, self.joined, number);
-        let broken = |fault| Error::fork(number, &fault);
-        if which == Which::Attributes {
-            for entry in self.core.volume.attributes(inode) {
-                let entry = entry.map_err(broken)?;
-                if entry.head.kind == AttributeKind::BLOCKS {
-                    values.free(entry.value)?;
-                }
-            }
-        }
-        let fork = *inode.fork(which);
-        match fork.format {
-            ForkFormat::BLOCK => self.core.free_page(fork.tree.block.get())?,
-            ForkFormat::VALUES => values.free(inode.inline(which).unwrap_or_default())?,
-            ForkFormat::TREE
-                if inode.file_type() != Some(FileType::Regular) || which == Which::Attributes =>
-            {
-                let bodies: Vec<u64> = self
-                    .core
-                    .volume
-                    .bodies(inode, which, 0)
-                    .filter_map(|body| match body.ok()?.place {
-                        paxfs_format::fork::BodyPlace::Block { block, .. } => Some(block),
-                        paxfs_format::fork::BodyPlace::Inline => None,
-                    })
-                    .collect();
-                bodies.into_iter().try_for_each(|block| self.core.free_page(block))?;
-                crate::fork::edit_tree::<paxfs_format::index::Index>(
-                    self.core,
-                    self.joined,
-                    inode,
-                    which,
-                    |tree| {
-                        use paxfs_format::record::Key;
-                        tree.splice(Key::MIN..=Key::MAX, &[])
-                    },
-                )?;
-            }
-            _ => {}
-        }
-        Ok(())
     }
 
     fn new_inode(&self, parent: &State, kind: FileType, new: &New) -> Result<Arc<Cell>> {
@@ -394,63 +303,6 @@ pub(crate) fn target_of(directory: u64, head: &DirectoryEntry) -> Result<Target>
     let kind =
         kind.ok_or_else(|| Error::damaged(format_args!("directory inode {directory}"), "an entry's type"))?;
     Ok(Target { inode: head.inode.get(), generation: head.generation.get(), kind })
-}
-
-impl Core {
-    /// Frees what a crash left without a name.
-    pub fn free_orphans(&self) -> Result<()> {
-        for number in self.volume.geometry.group_numbers() {
-            let joined = self.join()?;
-            let orphans = self.group(number)?.orphans(&joined.context);
-            drop(joined);
-            for orphan in orphans {
-                let joined = self.join()?;
-                let cell = self.inode(orphan)?;
-                let mut state = cell.write();
-                Names { core: self, joined: &joined }.free(&cell, &mut state)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Frees an orphan that was closed, or takes back what the file was given ahead of its end.
-    pub(crate) fn closed(&self, cell: &Arc<Cell>) -> Result<()> {
-        let (links, ahead) = {
-            let state = cell.read();
-            (state.inode.links.get(), state.ahead)
-        };
-        if links > 0 && ahead == 0 {
-            return Ok(());
-        }
-        let joined = self.join()?;
-        let mut state = cell.write();
-        if cell.is_open() || state.inode.is_free() {
-            Ok(())
-        } else if state.inode.links.get() > 0 {
-            self.take_back_ahead_of(&joined, cell, &mut state)
-        } else {
-            Names { core: self, joined: &joined }.free(cell, &mut state)
-        }
-    }
-
-    /// Takes back what all files were given ahead of their ends.
-    pub(crate) fn take_back_ahead(&self) -> Result<()> {
-        for number in self.inodes.ahead() {
-            let joined = self.join()?;
-            let cell = self.inode(number)?;
-            let mut state = cell.write();
-            self.take_back_ahead_of(&joined, &cell, &mut state)?;
-        }
-        Ok(())
-    }
-
-    fn take_back_ahead_of(&self, joined: &Joined<'_>, cell: &Arc<Cell>, state: &mut State) -> Result<()> {
-        let writer = Writer { core: self, joined, number: cell.number };
-        if writer.take_back_ahead(state)? {
-            self.inodes.set_dirty(cell, state);
-        }
-        Ok(())
-    }
 }
 
 impl Engine {
@@ -632,139 +484,5 @@ impl Engine {
             return Err(Error::Invalid("not a symbolic link"));
         }
         self.core.volume.target(&state.inode).map_err(|fault| Error::fork(inode, &fault))
-    }
-
-    /// Gives a file another name, in the same or another directory, atomically.
-    pub fn rename(&self, from: u64, old: &[u8], to: u64, new: &[u8], how: Rename) -> Result<()> {
-        check_name(old)?;
-        check_name(new)?;
-        let joined = self.core.join_adding(to, NAME_BLOCKS)?;
-        // Of renames between directories there is one at a time, so that nobody moves what another one looks at.
-        let _one = self.core.renaming();
-        let names = Names { core: &self.core, joined: &joined };
-        names.rename(from, old, to, new, how)
-    }
-}
-
-impl Names<'_> {
-    /// A directory and those above it. For a rename: nobody else moves directories, and whoever holds one waits for those
-    /// in it, so this is asked before any is locked.
-    fn upwards(&self, directory: u64) -> Result<Vec<u64>> {
-        let root = self.core.volume.superblock.root.get();
-        let mut upwards = vec![directory];
-        let mut at = directory;
-        while at != root {
-            let cell = self.core.inode(at)?;
-            let state = cell.read();
-            // A directory that was removed has none.
-            let Some(parent) = self.core.volume.parents(&state.inode).next() else { break };
-            at = parent.directory;
-            upwards.push(at);
-            if upwards.len() > usize::from(u16::MAX) {
-                return Err(Error::damaged(
-                    format_args!("directory inode {directory}"),
-                    "it is its own parent",
-                ));
-            }
-        }
-        Ok(upwards)
-    }
-
-    fn rename(&self, from: u64, old: &[u8], to: u64, new: &[u8], how: Rename) -> Result<()> {
-        let (source, target) = (self.core.inode(from)?, self.core.inode(to)?);
-        let (above_source, above_target) =
-            if from == to { Default::default() } else { (self.upwards(from)?, self.upwards(to)?) };
-        // The one above first.
-        let target_first =
-            from != to && (above_source.contains(&to) || (!above_target.contains(&from) && to < from));
-        let mut guards = if from == to {
-            (source.write(), None)
-        } else if target_first {
-            let second = target.write();
-            (source.write(), Some(second))
-        } else {
-            let first = source.write();
-            (first, Some(target.write()))
-        };
-        check_changeable(&guards.0)?;
-        if let Some(second) = &guards.1 {
-            check_changeable(second)?;
-        }
-        let moved = self.find(&guards.0.inode, old)?.ok_or(Error::NotFound)?;
-        let there = match &guards.1 {
-            Some(second) => self.find(&second.inode, new)?,
-            None => self.find(&guards.0.inode, new)?,
-        };
-        match (how, there) {
-            (Rename::NoReplace, Some(_)) => return Err(Error::Exists),
-            (Rename::Exchange, None) => return Err(Error::NotFound),
-            (_, Some(there)) if there.inode == moved.inode => return Ok(()),
-            _ => {}
-        }
-        let replaces_above = there.is_some_and(|there| above_source.contains(&there.inode));
-        if above_target.contains(&moved.inode) || (how == Rename::Exchange && replaces_above) {
-            return Err(Error::Invalid("a directory cannot be moved below itself"));
-        }
-        // It is not empty; and whoever holds it may wait for what is locked here.
-        if replaces_above {
-            let is_directory = moved.kind == FileType::Directory;
-            return Err(if is_directory { Error::NotEmpty } else { Error::IsADirectory });
-        }
-        let child = self.core.inode(moved.inode)?;
-        let other = there.map(|there| self.core.inode(there.inode)).transpose()?;
-        let (mut state, mut other_state) = lock_two(&child, other.as_ref());
-        check_mutable(&state.inode)?;
-        if let Some(other) = &other_state {
-            check_mutable(&other.inode)?;
-        }
-        let same = guards.1.is_none();
-        match (how, there, &other, &mut other_state) {
-            (Rename::Exchange, Some(there), Some(other), Some(other_state)) => {
-                self.retarget(&source, &mut guards.0, old, there)?;
-                let second = if same { &mut guards.0 } else { guards.1.as_mut().unwrap_or(&mut guards.0) };
-                self.retarget(&target, second, new, moved)?;
-                self.remove_parent(from, old, &child, &mut state)?;
-                self.remove_parent(to, new, other, other_state)?;
-                self.add_parent(to, new, &child, &mut state)?;
-                self.add_parent(from, old, other, other_state)?;
-            }
-            (_, Some(there), Some(other), Some(other_state)) => {
-                match (moved.kind == FileType::Directory, there.kind == FileType::Directory) {
-                    (true, false) => return Err(Error::NotADirectory),
-                    (false, true) => return Err(Error::IsADirectory),
-                    (true, true) if other_state.inode.data.count.get() > 0 => return Err(Error::NotEmpty),
-                    _ => {}
-                }
-                let second = if same { &mut guards.0 } else { guards.1.as_mut().unwrap_or(&mut guards.0) };
-                self.retarget(&target, second, new, moved)?;
-                self.remove_parent(to, new, other, other_state)?;
-                self.add_parent(to, new, &child, &mut state)?;
-                self.remove(&source, &mut guards.0, old, &child, &mut state)?;
-                self.drop_link(other, other_state)?;
-            }
-            _ => {
-                let second = if same { &mut guards.0 } else { guards.1.as_mut().unwrap_or(&mut guards.0) };
-                self.add(&target, second, new, &child, &mut state)?;
-                self.remove(&source, &mut guards.0, old, &child, &mut state)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-type Guard<'c> = Ordered<RwLockWriteGuard<'c, State>>;
-
-/// Locks one or two inodes, neither of which is in the other: a directory first, else the lower number.
-pub(crate) fn lock_two<'c>(one: &'c Cell, other: Option<&'c Arc<Cell>>) -> (Guard<'c>, Option<Guard<'c>>) {
-    let order = |cell: &Cell| (!cell.is_directory, cell.number);
-    match other {
-        Some(other) if order(other) < order(one) => {
-            let second = other.write();
-            (one.write(), Some(second))
-        }
-        other => {
-            let first = one.write();
-            (first, other.map(|other| other.write()))
-        }
     }
 }
