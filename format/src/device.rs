@@ -227,6 +227,22 @@ impl Device {
         }
     }
 
+    /// The open file, to map pieces of it by themselves; `None` under plain memory.
+    #[must_use]
+    pub fn file(&self) -> Option<&File> {
+        self.file.as_ref()
+    }
+
+    /// Whether the kernel maps it by 2 MiB at once where it can: devdax, and tmpfs with huge pages.
+    #[must_use]
+    pub fn is_huge(&self) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        const HUGE: u64 = 2 << 20;
+        let blocks =
+            self.file.as_ref().and_then(|file| file.metadata().ok()).map(|metadata| metadata.blksize());
+        self.kind == DeviceKind::Devdax || blocks.is_some_and(|bytes| bytes >= HUGE)
+    }
+
     /// Where the next bytes that may not be zero start, from `offset` on; `None` when zeros follow to the end.
     ///
     /// A sweep over a sparse file asks this first: reading a hole through a mapping costs tmpfs a page.

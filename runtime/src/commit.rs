@@ -54,7 +54,7 @@ impl Core {
         }
         let result = self.commit_alone(&mut body);
         if result.is_err() {
-            self.dead.store(true, Ordering::Relaxed);
+            self.shut_down();
         }
         result
     }
@@ -70,6 +70,7 @@ impl Core {
                 self.pages().trim(PAGES_KEPT);
             }
             self.inodes.trim(INODES_KEPT, sequence);
+            self.follow_touched();
             self.seal(sequence, body)?;
             // Numbers that follow each other are slots that take turns: one that no slot has would break both.
             if !body.is_empty() {
@@ -95,6 +96,7 @@ impl Core {
         let word = core::mem::offset_of!(JournalSlot, commit) as u64;
         medium.commit(offset + word, sequence, &written);
         let _committed = medium.fence(Point::Commit)?;
+        self.durable.store(sequence, Ordering::Release);
         for mut group in self.each_group() {
             group.durable();
         }
@@ -232,6 +234,8 @@ impl Core {
 
     /// Commits, and leaves a volume that the next opener finds clean.
     pub fn close(&self) -> Result<()> {
+        self.close_views();
+        self.clean_all()?;
         self.take_back_ahead()?;
         self.commit()?;
         let medium = self.medium();

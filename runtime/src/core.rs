@@ -7,12 +7,15 @@
 //!
 //! Locks are taken in the order of [`crate::locks`]. Pages have no locks: see [`crate::pages`].
 
+use crate::engine::{Dax, Options};
 use crate::error::{Error, Result};
+use crate::freeze::Freezing;
 use crate::inodes::{Cell, Inodes, State};
 use crate::locks::{Ordered, Rank, take};
 use crate::medium::Medium;
 use crate::pages::Pages;
 use crate::space::{Context, Group, SpaceError};
+use crate::views::Views;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use paxfs_format::geometry::{BLOCK_BYTES, INODES_PER_BLOCK};
 use paxfs_format::inode::{INODE_SIZE, Inode};
@@ -39,6 +42,14 @@ pub(crate) struct Core {
     pub running: AtomicU64,
     /// One rename between directories at a time.
     renaming: Mutex<()>,
+    /// Number of the last transaction that is durable.
+    pub durable: AtomicU64,
+    /// The mapped files.
+    pub views: Views,
+    /// Which files can be mapped.
+    pub dax: Dax,
+    /// Who wants the volume to stand still.
+    pub freezing: Freezing,
     /// The volume takes no more writes.
     pub dead: AtomicBool,
     /// Where the next directory or file goes when nothing says where.
@@ -83,7 +94,12 @@ pub(crate) fn now() -> Timestamp {
 
 impl Core {
     /// The engine of a volume whose journal is replayed.
-    pub fn new(medium: Arc<dyn Medium>, superblock: Superblock, last: u64) -> Result<Self> {
+    pub fn new(
+        medium: Arc<dyn Medium>,
+        superblock: Superblock,
+        last: u64,
+        options: &Options,
+    ) -> Result<Self> {
         superblock.understood()?;
         if superblock.has(ReadOnlyCompatible::CSUM) {
             return Err(Error::ReadOnly("the engine does not keep data checksums yet"));
@@ -91,6 +107,7 @@ impl Core {
         let geometry = paxfs_format::geometry::Geometry::of(&superblock)
             .map_err(|error| Error::damaged("the superblock", error))?;
         let seed = paxfs_format::header::Seed::new(&superblock.uuid);
+        let views = Views::new(&medium, options.mappings());
         let volume = Volume::new(Pages::new(medium, seed), superblock, geometry);
         let core = Core {
             volume,
@@ -100,6 +117,10 @@ impl Core {
             committing: Mutex::default(),
             renaming: Mutex::new(()),
             running: AtomicU64::new(last + 1),
+            durable: AtomicU64::new(last),
+            views,
+            dax: options.dax,
+            freezing: Freezing::default(),
             dead: AtomicBool::new(false),
             next_group: AtomicU64::new(0),
             promised: AtomicU64::new(0),
@@ -206,8 +227,20 @@ impl Core {
 
     /// Joins the running transaction, for an operation that frees, or that changes few blocks of what is there.
     pub fn join(&self) -> Result<Joined<'_>> {
+        loop {
+            if let Some(joined) = self.join_for_fault()? {
+                return Ok(joined);
+            }
+            self.wait_until_thawed();
+        }
+    }
+
+    /// As [`Core::join`]; `None` while the volume is frozen: for who must not wait for that.
+    pub fn join_for_fault(&self) -> Result<Option<Joined<'_>>> {
         self.check_running()?;
-        Ok(self.joined(Gate::Shared { _guard: self.gate() }))
+        let gate = Gate::Shared { _guard: self.gate() };
+        // Who freezes says so, and then takes the gate.
+        Ok((!self.is_frozen()).then(|| self.joined(gate)))
     }
 
     /// Joins the running transaction as [`Core::join`] does, for an operation that adds something, near an inode, and
@@ -237,19 +270,55 @@ impl Core {
 
     /// Joins the running transaction while nobody else does, for an operation that looks at many inodes at one instant.
     pub fn join_alone(&self) -> Result<Joined<'_>> {
+        loop {
+            if let Some(joined) = self.join_alone_for_fault()? {
+                return Ok(joined);
+            }
+            self.wait_until_thawed();
+        }
+    }
+
+    /// As [`Core::join_alone`]; `None` while the volume is frozen: for who must not wait for that.
+    pub fn join_alone_for_fault(&self) -> Result<Option<Joined<'_>>> {
         self.check_running()?;
-        Ok(self.joined(Gate::Alone { _guard: self.gate_alone() }))
+        let gate = Gate::Alone { _guard: self.gate_alone() };
+        Ok((!self.is_frozen()).then(|| self.joined(gate)))
+    }
+
+    /// Whether a file that is open can be mapped.
+    pub fn is_dax(&self, cell: &Cell) -> bool {
+        match self.dax {
+            Dax::Inode => cell.is_dax.load(Ordering::Acquire),
+            Dax::Always => true,
+            Dax::Never => false,
+        }
+    }
+
+    /// Whether the volume takes writes.
+    pub fn check_alive(&self) -> Result<()> {
+        if self.dead.load(Ordering::Relaxed) { Err(Error::ShutDown) } else { Ok(()) }
+    }
+
+    /// Lets no write reach the volume any more.
+    pub fn shut_down(&self) {
+        self.dead.store(true, Ordering::Release);
+        self.close_views();
+    }
+
+    /// Number of the running transaction.
+    pub fn running(&self) -> u64 {
+        self.running.load(Ordering::Acquire)
+    }
+
+    /// Number of the last transaction that is durable.
+    pub fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
     }
 
     /// Commits first what another operation would make too large for its slot.
     fn check_running(&self) -> Result<()> {
-        if self.dead.load(Ordering::Relaxed) {
-            Err(Error::ShutDown)
-        } else if self.is_large() {
-            self.commit()
-        } else {
-            Ok(())
-        }
+        self.check_alive()?;
+        if self.is_large() { self.commit() } else { Ok(()) }
     }
 
     fn joined<'c>(&'c self, gate: Gate<'c>) -> Joined<'c> {

@@ -4,10 +4,11 @@
 //! to yet, and the extent map follows in the same transaction, whose commit comes after the data is durable. Blocks
 //! shared with others keep their bytes: those around the write are copied, and only those.
 
+use crate::below::{Below, pieces};
 use crate::core::{Core, Joined};
 use crate::error::{Error, Result};
 use crate::inodes::State;
-use crate::map::{clip, overlapping, remap};
+use crate::map::{clip, remap};
 use crate::medium::Point;
 use crate::pages::Pages;
 use crate::space::{Context, Counted, Fit, Group, Request, SpaceError, overlaid};
@@ -47,25 +48,6 @@ pub(crate) enum Purpose {
     Copy,
     /// To be there when something is written.
     Reserve,
-}
-
-/// What a range of file blocks has below it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Below {
-    /// Written blocks that only this file owns.
-    Own(Extent),
-    /// Written blocks that others own, too.
-    Shared(Extent),
-    /// Allocated blocks that read as zeros.
-    Unwritten(Extent),
-    /// Nothing.
-    Hole,
-}
-
-/// A range of file blocks with one kind of thing below it.
-struct Piece {
-    blocks: Range<u64>,
-    below: Below,
 }
 
 /// Reads what a reader of the file sees from `offset` on, within its size; returns how many bytes there were.
@@ -143,16 +125,17 @@ impl Writer<'_> {
             return Ok(());
         }
         let block = size / BLOCK_BYTES;
-        let pieces = self.pieces(&state.inode, block..block + 1)?;
+        let pieces = pieces(self.core, &state.inode, block..block + 1)?;
         match pieces.first().map(|piece| piece.below) {
             Some(Below::Own(_) | Below::Shared(_)) => self.put(state, size, Source::Zeros(end - size)),
             _ => Ok(()),
         }
     }
 
-    fn put(&self, state: &mut State, offset: u64, source: Source<'_>) -> Result<()> {
+    /// Puts bytes or zeros into blocks, which get what they need for that. The size stays.
+    pub fn put(&self, state: &mut State, offset: u64, source: Source<'_>) -> Result<()> {
         let end = offset + source.len();
-        let pieces = self.pieces(&state.inode, offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES))?;
+        let pieces = pieces(self.core, &state.inode, offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES))?;
         // All blocks first: a write that finds no space changes nothing.
         let wanted = pieces.iter().filter_map(|piece| match piece.below {
             Below::Hole => Some((piece.blocks.clone(), Purpose::Data)),
@@ -198,7 +181,7 @@ impl Writer<'_> {
     /// Gives the shared ones of the blocks below `bytes`, which are the file's at `offset`, to this file alone.
     pub fn unshare(&self, state: &mut State, offset: u64, bytes: &[u8]) -> Result<()> {
         let end = offset + bytes.len() as u64;
-        for piece in self.pieces(&state.inode, offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES))? {
+        for piece in pieces(self.core, &state.inode, offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES))? {
             if let Below::Shared(_) = piece.below {
                 let start = (piece.blocks.start * BLOCK_BYTES).max(offset);
                 let stop = (piece.blocks.end * BLOCK_BYTES).min(end);
@@ -252,61 +235,6 @@ impl Writer<'_> {
             self.core.medium().load(from, &mut bytes);
             self.core.medium().store_nt(to, &bytes);
         }
-    }
-
-    /// What is below a range of file blocks, piece by piece.
-    fn pieces(&self, inode: &Inode, blocks: Range<u64>) -> Result<Vec<Piece>> {
-        let reflink = self.core.volume.superblock.has(ReadOnlyCompatible::REFLINK);
-        let mut pieces = Vec::new();
-        let mut at = blocks.start;
-        for extent in overlapping(self.core, inode, &blocks)? {
-            let Some(part) = clip(&extent, &blocks) else { continue };
-            let start = part.offset.get();
-            if at < start {
-                pieces.push(Piece { blocks: at..start, below: Below::Hole });
-            }
-            at = part.end();
-            if part.flags.is_unwritten() {
-                pieces.push(Piece { blocks: start..at, below: Below::Unwritten(part) });
-            } else if !reflink {
-                pieces.push(Piece { blocks: start..at, below: Below::Own(part) });
-            } else {
-                self.counted(&part, &mut pieces)?;
-            }
-        }
-        if at < blocks.end {
-            pieces.push(Piece { blocks: at..blocks.end, below: Below::Hole });
-        }
-        Ok(pieces)
-    }
-
-    /// A written extent, cut where its blocks' counts change between one and more.
-    fn counted(&self, extent: &Extent, pieces: &mut Vec<Piece>) -> Result<()> {
-        let place = self.core.volume.geometry.locate(extent.start.get());
-        let place = place.ok_or_else(|| Error::damaged(format_args!("inode {}", self.number), "extent"))?;
-        let group = self.core.group(place.group)?;
-        let counts = group.counts_on_medium(
-            self.core.pages(),
-            &self.joined.context,
-            place.block,
-            extent.length.get(),
-        )?;
-        for counted in counts {
-            let start = extent.offset.get() + u64::from(counted.start - place.block);
-            let blocks = start..start + u64::from(counted.length);
-            let Some(part) = clip(extent, &blocks) else { continue };
-            let below = if counted.count > 1 { Below::Shared(part) } else { Below::Own(part) };
-            match (pieces.last_mut(), below) {
-                (Some(Piece { blocks: last, below: Below::Shared(before) }), Below::Shared(_))
-                    if before.merged(&part).is_some() =>
-                {
-                    last.end = blocks.end;
-                    *before = before.merged(&part).unwrap_or(part);
-                }
-                _ => pieces.push(Piece { blocks, below }),
-            }
-        }
-        Ok(())
     }
 
     /// Blocks for a range of the file, in as few runs as there are; all of them or none. A file that grows may get
@@ -420,7 +348,7 @@ impl Writer<'_> {
     }
 
     /// Gives back blocks that the file never got.
-    fn give_back(&self, extents: &[Extent]) -> Result<()> {
+    pub fn give_back(&self, extents: &[Extent]) -> Result<()> {
         self.each_run(extents, Group::give_back)
     }
 

@@ -5,6 +5,7 @@ use crate::core::{Core, now};
 use crate::error::{Error, Result};
 use crate::medium::{Granularity, Mapped, Medium, Point};
 use crate::pages::Pages;
+use crate::views::FailedFault;
 use core::time::Duration;
 use paxfs_format::device::{Access, Device};
 use paxfs_format::geometry::{BLOCK_BYTES, Geometry};
@@ -22,11 +23,39 @@ use std::thread::JoinHandle;
 pub struct Options {
     /// How long a change may wait for its commit when nobody asks for it; zero for as long as it likes.
     pub interval: Duration,
+    /// Which files can be mapped.
+    pub dax: Dax,
+    /// Most kernel mappings that all views may have beyond one each; `None` for half of what the kernel allows a process.
+    pub mappings: Option<usize>,
+}
+
+/// Which files can be mapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dax {
+    /// Those with the flag `dax` when they were opened; new files inherit it from their directory.
+    #[default]
+    Inode,
+    /// All.
+    Always,
+    /// None.
+    Never,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { interval: Duration::from_secs(5) }
+        Options { interval: Duration::from_secs(5), dax: Dax::default(), mappings: None }
+    }
+}
+
+impl Options {
+    /// Most kernel mappings that all views may have beyond one each.
+    pub(crate) fn mappings(&self) -> usize {
+        /// What the kernel allows unless it is told otherwise.
+        const DEFAULT: usize = 65_530;
+        self.mappings.unwrap_or_else(|| {
+            let limit = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok();
+            limit.and_then(|limit| limit.trim().parse().ok()).unwrap_or(DEFAULT) / 2
+        })
     }
 }
 
@@ -78,16 +107,27 @@ impl Engine {
     /// Opens the volume on a medium.
     pub fn on_medium(medium: Arc<dyn Medium>, options: Options) -> Result<Self> {
         let (superblock, last) = recover(&medium)?;
-        let core = Arc::new(Core::new(medium, superblock, last)?);
+        let core = Arc::new(Core::new(medium, superblock, last, &options)?);
         core.free_orphans()?;
         let ticker =
             (!options.interval.is_zero()).then(|| Ticker::start(Arc::clone(&core), options.interval));
         Ok(Engine { core, ticker })
     }
 
-    /// Makes everything durable that was done before the call.
+    /// Makes everything durable that was done before the call, stores through views included.
     pub fn sync(&self) -> Result<()> {
+        self.core.clean_all()?;
         self.core.commit()
+    }
+
+    /// Kernel mappings of all views beyond one each; see [`Options::mappings`].
+    pub fn mappings(&self) -> usize {
+        self.core.views.door.pieces()
+    }
+
+    /// The last fault of a view that could not be answered, so that its thread got SIGBUS.
+    pub fn last_fault(&self) -> Option<FailedFault> {
+        self.core.views.failed()
     }
 
     /// What the medium takes whole, and so what `sync` costs.

@@ -54,6 +54,15 @@ pub enum Error {
     /// EOPNOTSUPP.
     #[error("not supported: {0}")]
     NotSupported(&'static str),
+    /// EBUSY.
+    #[error("the range is pinned: I/O to its view is under way")]
+    Busy,
+    /// ENXIO: an address of a view is past the end of its file.
+    #[error("past the end of the file")]
+    PastEnd,
+    /// ENOMEM: the kernel could not change a mapping.
+    #[error("the kernel could not change a mapping: {0} (see vm.max_map_count)")]
+    Mapping(std::io::ErrorKind),
     /// ENXIO.
     #[error("no data or hole there")]
     NoData,
@@ -98,9 +107,11 @@ impl Error {
             Error::NotPermitted(_) => 1,
             Error::NotFound => 2,
             Error::ShutDown | Error::Device(_) => 5,
-            Error::NoData => 6,
+            Error::NoData | Error::PastEnd => 6,
             Error::ValueTooLong => 7,
             Error::BadFile => 9,
+            Error::Mapping(_) => 12,
+            Error::Busy => 16,
             Error::Exists => 17,
             Error::NotADirectory => 20,
             Error::IsADirectory => 21,

@@ -8,6 +8,7 @@ use crate::inodes::{Cell, State};
 use crate::map::{clip, overlapping, remap};
 use crate::medium::Point;
 use crate::namespace::check_mutable;
+use crate::views::{apart, is_in_view};
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 use paxfs_format::extent::Extent;
@@ -113,8 +114,12 @@ impl Attributes {
 impl Engine {
     /// What is known of an inode.
     pub fn attributes(&self, inode: u64) -> Result<Attributes> {
-        let _look = self.core.look();
-        Attributes::of(&self.core.inode(inode)?.read().inode)
+        let cell = {
+            let _look = self.core.look();
+            self.core.inode(inode)?
+        };
+        self.core.follow_touched_of(&cell);
+        Attributes::of(&cell.read().inode)
     }
 
     /// Sets attributes of an inode.
@@ -163,6 +168,10 @@ impl Engine {
             if open.write {
                 check_mutable(&state.inode)?;
             }
+            if !cell.is_open() {
+                // A change takes effect when nobody has it open.
+                cell.is_dax.store(state.inode.flags.get() & InodeFlags::DAX != 0, Ordering::Release);
+            }
             cell.opens.fetch_add(1, Ordering::AcqRel);
         }
         Ok(File { core: Arc::clone(&self.core), cell, open })
@@ -196,6 +205,12 @@ pub enum Size {
 }
 
 impl File {
+    /// Another handle of it.
+    pub(crate) fn again(&self) -> Self {
+        self.cell.opens.fetch_add(1, Ordering::AcqRel);
+        File { core: Arc::clone(&self.core), cell: Arc::clone(&self.cell), open: self.open }
+    }
+
     /// Its inode number.
     pub fn inode(&self) -> u64 {
         self.cell.number
@@ -203,6 +218,7 @@ impl File {
 
     /// What is known of it.
     pub fn attributes(&self) -> Result<Attributes> {
+        self.core.follow_touched_of(&self.cell);
         Attributes::of(&self.cell.read().inode)
     }
 
@@ -215,6 +231,12 @@ impl File {
     pub fn read_at(&self, offset: u64, to: &mut [u8]) -> Result<usize> {
         if !self.open.read {
             return Err(Error::BadFile);
+        }
+        if is_in_view(to) {
+            let mut apart = vec![0; to.len()];
+            let length = self.read_at(offset, &mut apart)?;
+            to.iter_mut().zip(apart).take(length).for_each(|(to, byte)| *to = byte);
+            return Ok(length);
         }
         let _look = self.core.look();
         read(&self.core, &self.cell.read().inode, offset, to)
@@ -247,6 +269,7 @@ impl File {
         if bytes.is_empty() {
             return if self.open.write { Ok(()) } else { Err(Error::BadFile) };
         }
+        let bytes = &*apart(bytes);
         self.change(|writer, state| {
             let offset = if self.open.append { state.inode.size.get() } else { offset };
             check_append(&state.inode, offset)?;
@@ -256,6 +279,7 @@ impl File {
 
     /// Writes at the end; returns where that was.
     pub fn append(&self, bytes: &[u8]) -> Result<u64> {
+        let bytes = &*apart(bytes);
         self.change(|writer, state| {
             let offset = state.inode.size.get();
             writer.write(state, offset, Source::Bytes(bytes))?;
@@ -271,11 +295,15 @@ impl File {
         self.change(|writer, state| {
             check_append(&state.inode, size)?;
             let old = state.inode.size.get();
+            self.core.check_unpinned(&self.cell, &(size / BLOCK_BYTES..MAX_FILE_BLOCKS))?;
             if size > old {
                 writer.zero_behind_size(state, size)?;
                 writer.core.medium().drain(Point::Data);
             }
             state.inode.size = size.into();
+            // What a view shows of the last block behind the end has to be zeros.
+            let last = size / BLOCK_BYTES;
+            self.core.take_mappings_away(self.cell.number, &(last..last + 1))?;
             // Preallocation past the new size goes, too.
             let removed = remap(
                 writer.core,
@@ -321,6 +349,7 @@ impl File {
         check_range(&range)?;
         self.change(|writer, state| {
             check_append(&state.inode, range.start)?;
+            self.core.check_unpinned(&self.cell, &blocks_of(&range))?;
             zero_edges(writer, state, &range)?;
             let whole = range.start.div_ceil(BLOCK_BYTES)..range.end / BLOCK_BYTES;
             // The last block may be given back with what is behind the size.
@@ -339,6 +368,7 @@ impl File {
         check_range(&range)?;
         self.change(|writer, state| {
             check_append(&state.inode, range.start)?;
+            self.core.check_unpinned(&self.cell, &blocks_of(&range))?;
             let old = state.inode.size.get();
             let whole = range.start.div_ceil(BLOCK_BYTES)..range.end / BLOCK_BYTES;
             let whole_or_none = (whole.start < whole.end).then(|| (whole.clone(), Purpose::Reserve));
@@ -364,12 +394,13 @@ impl File {
 
     /// Makes everything durable that was done to the file, and with it all that was done before.
     pub fn sync(&self) -> Result<()> {
+        self.core.clean_file(&self.cell, &(0..MAX_FILE_BLOCKS))?;
         self.core.commit()
     }
 
     /// As [`File::sync`]; times may be left behind.
     pub fn sync_data(&self) -> Result<()> {
-        self.core.commit()
+        self.sync()
     }
 
     /// The first byte at or after `offset` that is in no hole: `SEEK_DATA`. Unwritten blocks count as a hole.
@@ -413,6 +444,11 @@ impl File {
         let _look = self.core.look();
         overlapping(&self.core, &self.cell.read().inode, &(0..MAX_FILE_BLOCKS))
     }
+}
+
+/// The blocks that have some of a range of bytes.
+fn blocks_of(range: &Range<u64>) -> Range<u64> {
+    range.start / BLOCK_BYTES..range.end.div_ceil(BLOCK_BYTES)
 }
 
 fn check_range(range: &Range<u64>) -> Result<()> {

@@ -1,6 +1,6 @@
 //! The inodes in memory: each once, with the lock that guards it and its trees.
 
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use paxfs_format::inode::{FileType, Inode};
 use std::collections::{BTreeSet, HashMap};
 use std::hash::BuildHasherDefault;
@@ -35,6 +35,8 @@ pub struct Cell {
     pub is_directory: bool,
     /// How many handles are open.
     pub opens: AtomicU32,
+    /// Whether it had the flag `dax` when it was opened.
+    pub is_dax: AtomicBool,
     state: RwLock<State>,
 }
 
@@ -126,7 +128,13 @@ impl Inodes {
     fn cell(number: u64, inode: Inode) -> Arc<Cell> {
         let is_directory = inode.file_type() == Some(FileType::Directory);
         let state = RwLock::new(State { inode, dirty: false, goal: None, ahead: 0 });
-        Arc::new(Cell { number, is_directory, opens: AtomicU32::new(0), state })
+        Arc::new(Cell {
+            number,
+            is_directory,
+            opens: AtomicU32::new(0),
+            is_dax: AtomicBool::new(false),
+            state,
+        })
     }
 
     /// Says that a cell differs from what the last commit left.

@@ -43,6 +43,7 @@
 //! How it commits and recovers, and why that is right, is in `docs/DESIGN.md`.
 
 pub mod attributes;
+mod below;
 mod commit;
 mod core;
 mod data;
@@ -52,6 +53,7 @@ mod entries;
 pub mod error;
 pub mod file;
 mod fork;
+pub mod freeze;
 pub mod inodes;
 mod locks;
 mod map;
@@ -65,3 +67,4 @@ pub mod share;
 pub mod snapshot;
 pub mod space;
 mod values;
+pub mod views;

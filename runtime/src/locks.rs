@@ -2,7 +2,8 @@
 //! pay nothing.
 //!
 //! ```text
-//! committing → gate → renaming → directories → other inodes → groups → table of inodes → changed pages → table of pages → medium
+//! freezing → committing → gate → renaming → directories → other inodes → cleaning of a file's views → groups
+//!   → table of inodes → tables of views → frames of views → changed pages → table of pages → medium
 //! ```
 //!
 //! Of other inodes the lower number comes first, of groups as well. Of directories the one above comes first; of two side
@@ -15,6 +16,8 @@ use core::ops::{Deref, DerefMut};
 /// A lock's place in the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rank {
+    /// Held while a volume is frozen or thawed.
+    Freezing,
     /// Held for a whole commit.
     Committing,
     /// Held shared by an operation.
@@ -27,10 +30,20 @@ pub(crate) enum Rank {
     Directory,
     /// An inode that is no directory, by number.
     Inode(u64),
+    /// Held while pages of a file's views are protected and flushed.
+    Cleaning,
     /// A group, by number.
     Group(u32),
     /// A part of the table of inodes in memory, or the list of changed ones.
     Inodes,
+    /// The table of files with views.
+    Views,
+    /// The views of one file.
+    FileViews,
+    /// The list of views that may be dirty.
+    DirtyViews,
+    /// What stands in for the processor's tables.
+    Guard,
     /// The list of changed pages.
     ChangedPages,
     /// What a medium remembers.
@@ -133,7 +146,7 @@ mod checked {
         let holds = |rank| held.contains(&rank);
         let last = held.iter().max();
         match rank {
-            Rank::Directory | Rank::Inode(_) if holds(Rank::GateAlone) => last < Some(&Rank::Group(0)),
+            Rank::Directory | Rank::Inode(_) if holds(Rank::GateAlone) => last < Some(&Rank::Cleaning),
             Rank::Directory if last == Some(&Rank::Directory) => {
                 holds(Rank::Renaming) || held.iter().filter(|held| **held == Rank::Directory).count() == 1
             }

@@ -69,6 +69,7 @@ pub(crate) fn remap(
     };
     before.iter().chain(new).chain(&after).for_each(&mut push);
     replace(core, joined, inode, &old, &stays)?;
+    core.views_follow(inode.header.place.get(), range, new, joined.context.generation)?;
     let blocks =
         |extents: &[Extent]| extents.iter().map(|extent| u64::from(extent.length.get())).sum::<u64>();
     inode.blocks = (inode.blocks.get() + blocks(new)).saturating_sub(blocks(&removed)).into();

@@ -27,6 +27,18 @@ pub enum Granularity {
     Page,
 }
 
+/// How pieces of a medium can be mapped by themselves.
+#[derive(Debug, Clone, Copy)]
+pub struct Window<'m> {
+    /// What is mapped.
+    pub file: &'m std::fs::File,
+    /// Whether the kernel maps 2 MiB at once where it can.
+    pub huge: bool,
+    /// Whether the file system of the file has to be told (`MAP_SYNC`) to keep durable by itself what leads to a mapped
+    /// page.
+    pub sync: bool,
+}
+
 /// Each point where the engine makes stores last or orders them, by name: so that a test can take one out and see that
 /// somebody notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,11 +63,13 @@ pub enum Point {
     Mended,
     /// The superblock of a volume that was opened.
     Opened,
+    /// What was stored through views, before a sync is over.
+    Mapped,
 }
 
 impl Point {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Data,
         Self::Slot,
         Self::Commit,
@@ -66,6 +80,7 @@ impl Point {
         Self::Recovered,
         Self::Mended,
         Self::Opened,
+        Self::Mapped,
     ];
 }
 
@@ -139,6 +154,11 @@ pub trait Medium: Send + Sync {
     fn commit(&self, offset: u64, word: u64, _after: &Durable) {
         self.store(offset, &word.to_le_bytes());
         self.flush(offset..offset.saturating_add(8), Point::Commit);
+    }
+
+    /// How pieces of it can be mapped by themselves; `None` when it is no file.
+    fn window(&self) -> Option<Window<'_>> {
+        None
     }
 
     /// Whether it has no bytes.

@@ -136,6 +136,9 @@ impl Core {
         if links > 0 && ahead == 0 {
             return Ok(());
         }
+        if self.closed_while_frozen(cell) {
+            return Ok(());
+        }
         let joined = self.join()?;
         let mut state = cell.write();
         if cell.is_open() || state.inode.is_free() {

@@ -12,7 +12,7 @@ use crate::rename::lock_two;
 use core::ops::Range;
 use paxfs_format::extent::Extent;
 use paxfs_format::geometry::BLOCK_BYTES;
-use paxfs_format::inode::{Inode, InodeFlags};
+use paxfs_format::inode::Inode;
 use paxfs_format::superblock::ReadOnlyCompatible;
 use std::sync::Arc;
 
@@ -49,7 +49,8 @@ impl File {
             return Ok(());
         }
         let ranges = Ranges::checked(from, to, length, size, state.inode.size.get(), same)?;
-        check_alike(&state.inode, other.as_ref().map_or(&state.inode, |other| &other.inode))?;
+        self.check_alike(source)?;
+        self.stand_still(&state, other.as_deref(), &ranges)?;
         let extents = {
             let source = other.as_ref().map_or(&state.inode, |other| &other.inode);
             moved(overlapping(&self.core, source, &ranges.from)?, &ranges)
@@ -91,7 +92,8 @@ impl File {
             return Err(Error::Invalid("the range ends past the destination's end"));
         }
         let ranges = Ranges::checked(from, to, length, size, target_size, same)?;
-        check_alike(&state.inode, other.as_ref().map_or(&state.inode, |other| &other.inode))?;
+        self.check_alike(source)?;
+        self.stand_still(&state, other.as_deref(), &ranges)?;
         let source_inode = other.as_ref().map_or(&state.inode, |other| &other.inode);
         if !self.reads_alike(source_inode, from, &state.inode, to, length)? {
             return Ok(Dedupe::Differs);
@@ -150,6 +152,21 @@ impl File {
         writer.release(&removed)
     }
 
+    /// Both must be mapped directly, or neither: a store to a mapping of one would go past the other's copies.
+    fn check_alike(&self, source: &File) -> Result<()> {
+        if self.core.is_dax(&self.cell) == self.core.is_dax(&source.cell) {
+            Ok(())
+        } else {
+            Err(Error::Invalid("one of the files is DAX, the other is not"))
+        }
+    }
+
+    /// Nobody stores to the ranges through views until this operation is over.
+    fn stand_still(&self, target: &State, source: Option<&State>, ranges: &Ranges) -> Result<()> {
+        self.core.revoke(&source.unwrap_or(target).inode, &ranges.from)?;
+        self.core.revoke(&target.inode, &ranges.to)
+    }
+
     fn reads_alike(&self, one: &Inode, at: u64, other: &Inode, other_at: u64, length: u64) -> Result<bool> {
         let (mut left, mut right) = (vec![0; 1 << 18], vec![0; 1 << 18]);
         let mut done = 0;
@@ -203,15 +220,6 @@ impl Ranges {
         }
         let blocks = |start: u64, end: u64| start / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES);
         Ok(Ranges { from: blocks(from, from_end), to: blocks(to, to_end) })
-    }
-}
-
-/// Both must be mapped directly, or neither: a store to a mapping of one would go past the other's copies.
-fn check_alike(one: &Inode, other: &Inode) -> Result<()> {
-    if (one.flags.get() ^ other.flags.get()) & InodeFlags::DAX != 0 {
-        Err(Error::Invalid("one of the files is DAX, the other is not"))
-    } else {
-        Ok(())
     }
 }
 

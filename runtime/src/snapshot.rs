@@ -111,6 +111,9 @@ impl Engine {
         if !self.core.volume.superblock.has(ReadOnlyCompatible::REFLINK) {
             return Err(Error::Invalid("the volume has no reflink (mkfs.paxfs -O rmap,reflink)"));
         }
+        // Most of what was stored through views is flushed while stores go on; what was stored meanwhile is less.
+        self.core.clean_all()?;
+        self.core.clean_all()?;
         self.core.with_space(|| {
             let mut joined = self.core.join_alone()?;
             let (tree, cost) = self.check_snapshot(source, directory, name)?;
@@ -119,8 +122,14 @@ impl Engine {
             let root = copy.make()?;
             let names = Names { core: &self.core, joined: &joined };
             let parent = self.core.inode(directory)?;
-            let (mut parent_state, mut state) = (parent.write(), root.write());
-            names.add(&parent, &mut parent_state, name, &root, &mut state)?;
+            {
+                let (mut parent_state, mut state) = (parent.write(), root.write());
+                names.add(&parent, &mut parent_state, name, &root, &mut state)?;
+            }
+            // This is the instant: what is stored to a page that is still writable is in the snapshot.
+            let cut = self.core.cut(|inode| tree.by_number.contains_key(&inode));
+            self.core.open_door();
+            cut?;
             Ok(root.number)
         })
     }
@@ -138,6 +147,9 @@ impl Engine {
         crate::namespace::check_directory(&state)?;
         let whole = state.inode.flags.get() & InodeFlags::SNAPSHOT != 0;
         let tree = Tree::walk(&self.core, source, whole)?;
+        if self.core.views.has_pins(|inode| tree.by_number.contains_key(&inode)) {
+            return Err(Error::Busy);
+        }
         let cost = cost(&self.core, &tree)?;
         Ok((tree, cost))
     }

@@ -17,6 +17,7 @@ mod clusters;
 mod data;
 mod log;
 mod metadata;
+mod owners;
 mod refcounts;
 mod runs;
 mod settle;

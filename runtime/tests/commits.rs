@@ -27,7 +27,7 @@ impl Bench {
         let start = volume(8 << 20);
         let recorder = Arc::new(Recorder::new(start.clone(), Granularity::CacheLine));
         let medium: Arc<dyn Medium> = recorder.clone();
-        let engine = Engine::on_medium(medium, Options { interval }).unwrap();
+        let engine = Engine::on_medium(medium, Options { interval, ..Options::default() }).unwrap();
         Bench { recorder, engine, crash: Crash::new(&start, Granularity::CacheLine), seen: 0 }
     }
 
@@ -43,7 +43,9 @@ impl Bench {
         events[self.seen..].iter().for_each(|event| self.crash.apply(event));
         self.seen = events.len();
         let medium = Recorder::forgetful(self.crash.durable.clone(), Granularity::CacheLine);
-        let engine = Engine::on_medium(Arc::new(medium), Options { interval: Duration::ZERO }).unwrap();
+        let engine =
+            Engine::on_medium(Arc::new(medium), Options { interval: Duration::ZERO, ..Default::default() })
+                .unwrap();
         let Ok(inode) = engine.lookup(engine.root(), name.as_bytes()) else { return false };
         let mut bytes = vec![0; name.len()];
         engine.open_file(inode, Open::READ).unwrap().read_at(0, &mut bytes).unwrap();

@@ -224,7 +224,8 @@ fn record(start: &[u8], ops: &[Op], granularity: Granularity, omitted: Option<Po
         None => Recorder::new(start.to_vec(), granularity),
     });
     let medium: Arc<dyn Medium> = recorder.clone();
-    let engine = Engine::on_medium(medium, Options { interval: Duration::ZERO }).unwrap();
+    let engine =
+        Engine::on_medium(medium, Options { interval: Duration::ZERO, ..Default::default() }).unwrap();
     let mut states = vec![see(&engine)];
     let mut synced = vec![true];
     recorder.mark(0);
@@ -294,7 +295,8 @@ fn open(image: &[u8], granularity: Granularity, recording: bool) -> Result<(Engi
         false => Recorder::forgetful(image.to_vec(), granularity),
     });
     let medium: Arc<dyn Medium> = recorder.clone();
-    Engine::on_medium(medium, Options { interval: Duration::ZERO }).map(|engine| (engine, recorder))
+    Engine::on_medium(medium, Options { interval: Duration::ZERO, ..Default::default() })
+        .map(|engine| (engine, recorder))
 }
 
 /// What is wrong with a recovered image, if anything is.
@@ -389,7 +391,8 @@ fn again(
 fn prepared(groups: u64) -> Vec<u8> {
     let recorder = Arc::new(Recorder::forgetful(volume_of(VOLUME, Some(groups)), Granularity::CacheLine));
     let medium: Arc<dyn Medium> = recorder.clone();
-    let engine = Engine::on_medium(medium, Options { interval: Duration::ZERO }).unwrap();
+    let engine =
+        Engine::on_medium(medium, Options { interval: Duration::ZERO, ..Default::default() }).unwrap();
     prepare(&engine);
     engine.close().unwrap();
     recorder.now()
@@ -480,7 +483,9 @@ fn what_was_shared_is_not_written_in_place_before_that_is_durable() {
 #[test]
 fn a_transaction_larger_than_its_slot_is_there_whole_or_not_at_all() {
     let recorder = Arc::new(Recorder::forgetful(volume_of(16 << 20, None), Granularity::CacheLine));
-    let engine = Engine::on_medium(recorder.clone(), Options { interval: Duration::ZERO }).unwrap();
+    let engine =
+        Engine::on_medium(recorder.clone(), Options { interval: Duration::ZERO, ..Default::default() })
+            .unwrap();
     for name in [&b"f"[..], b"g"] {
         let inode = engine.create(engine.root(), name, &New::default()).unwrap();
         let file = engine.open_file(inode, Open::WRITE).unwrap();
@@ -546,7 +551,11 @@ fn recovery_without(start: &[u8], ops: &[Op], granularity: Granularity, point: P
         let image = crash.image(|_, _| 0);
         let recorder = Arc::new(Recorder::without(image.clone(), granularity, point));
         let medium: Arc<dyn Medium> = recorder.clone();
-        let Ok(engine) = Engine::on_medium(medium, Options { interval: Duration::ZERO }) else { return true };
+        let Ok(engine) =
+            Engine::on_medium(medium, Options { interval: Duration::ZERO, ..Default::default() })
+        else {
+            return true;
+        };
         let last = (state + 1).min(run.states.len() - 1);
         let mut second = Crash::new(&image, granularity);
         for recorded in recorder.events() {

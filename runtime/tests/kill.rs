@@ -100,7 +100,11 @@ fn writer() {
     let seed = std::env::var("PAXFS_KILL_WRITER").unwrap().parse().unwrap();
     let mut threads: Vec<_> = (0..THREADS).map(|thread| operations(seed, thread)).collect();
     loop {
-        let engine = Engine::open(Path::new(&image), Options { interval: Duration::from_millis(3) }).unwrap();
+        let engine = Engine::open(
+            Path::new(&image),
+            Options { interval: Duration::from_millis(3), ..Default::default() },
+        )
+        .unwrap();
         std::thread::scope(|scope| {
             for (thread, operations) in threads.iter_mut().enumerate() {
                 let engine = &engine;
@@ -321,7 +325,7 @@ fn a_killed_writer_leaves_what_it_synced() {
     let directory_of_test = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let image = directory_of_test.path().join("image");
     std::fs::write(&image, volume(8 << 20)).unwrap();
-    let options = Options { interval: Duration::ZERO };
+    let options = Options { interval: Duration::ZERO, ..Default::default() };
     let engine = Engine::open(&image, options).unwrap();
     for thread in 0..THREADS {
         engine.make_directory(engine.root(), &directory(thread), &New::default()).unwrap();

@@ -30,7 +30,9 @@ use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::Duration;
 
 const BLOCK: usize = 4096;
-const NO_TICKER: Options = Options { interval: Duration::ZERO };
+fn no_ticker() -> Options {
+    Options { interval: Duration::ZERO, ..Options::default() }
+}
 
 /// Runs something that ends soon unless threads wait for each other.
 fn within_a_minute(what: impl FnOnce() + Send + 'static) {
@@ -48,7 +50,7 @@ fn within_a_minute(what: impl FnOnce() + Send + 'static) {
 
 fn in_memory() -> Engine {
     let medium: Arc<dyn Medium> = Arc::new(Recorder::forgetful(volume(16 << 20), Granularity::CacheLine));
-    Engine::on_medium(medium, NO_TICKER).unwrap()
+    Engine::on_medium(medium, no_ticker()).unwrap()
 }
 
 /// Two threads that do something again and again at the same time.
@@ -217,7 +219,7 @@ fn nobody_waits_for_a_writer_of_another_file() {
             parked: Condvar::new(),
             let_go: AtomicBool::new(false),
         });
-        let engine = Engine::on_medium(medium.clone(), NO_TICKER).unwrap();
+        let engine = Engine::on_medium(medium.clone(), no_ticker()).unwrap();
         let (root, new) = (engine.root(), New::default());
         let open = |name: &[u8]| {
             let inode = engine.create(root, name, &new).unwrap();
@@ -445,13 +447,14 @@ fn threads_find_what_they_left() {
     std::fs::write(&image, volume(64 << 20)).unwrap();
     let left = stress(&image);
     check_bytes(std::fs::read(&image).unwrap());
-    let engine = Engine::open(&image, NO_TICKER).unwrap();
+    let engine = Engine::open(&image, no_ticker()).unwrap();
     left.iter().for_each(|(place, own)| assert_is(&engine, place, own));
     engine.close().unwrap();
 }
 
 fn stress(image: &Path) -> Vec<(Place, Own)> {
-    let engine = Engine::open(image, Options { interval: Duration::from_millis(7) }).unwrap();
+    let engine =
+        Engine::open(image, Options { interval: Duration::from_millis(7), ..Default::default() }).unwrap();
     let (root, new) = (engine.root(), New::default());
     let make = |name: String| engine.make_directory(root, name.as_bytes(), &new).unwrap();
     let shared: Vec<u64> = (0..SHARED_DIRECTORIES).map(|index| make(format!("shared {index}"))).collect();

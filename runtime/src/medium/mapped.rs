@@ -1,7 +1,7 @@
 //! The medium of a device: its mapping.
 #![allow(unsafe_code)]
 
-use super::{Durable, Granularity, Medium, Point, x86};
+use super::{Durable, Granularity, Medium, Point, Window, x86};
 use crate::locks::{Ordered, Rank, take};
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -73,6 +73,11 @@ impl Medium for Mapped {
 
     fn granularity(&self) -> Granularity {
         self.granularity
+    }
+
+    fn window(&self) -> Option<Window<'_>> {
+        let file = self.device.file()?;
+        Some(Window { file, huge: self.device.is_huge(), sync: false })
     }
 
     fn load(&self, offset: u64, to: &mut [u8]) {

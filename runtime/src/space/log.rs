@@ -41,6 +41,11 @@ impl<K: Ord + Copy, V> Log<K, V> {
         self.said.dedup_by_key(|(key, _)| *key);
     }
 
+    /// What was said, in that order: of a key the last counts.
+    pub fn said(&self) -> impl Iterator<Item = &(K, V)> {
+        self.said.iter()
+    }
+
     /// All that was said, each key once, ascending; nothing is said afterwards.
     pub fn take(&mut self) -> Vec<(K, V)> {
         self.order();

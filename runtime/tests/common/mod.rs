@@ -2,6 +2,7 @@
 //! A volume on memory that outlives its engine.
 
 pub mod crash;
+pub mod media;
 
 use paxfs_format::device::Device;
 use paxfs_format::geometry::Geometry;
@@ -43,7 +44,7 @@ impl Disk {
 
     pub fn open(&self) -> Engine {
         let medium: Arc<dyn Medium> = self.medium.clone();
-        Engine::on_medium(medium, engine::Options { interval: Duration::ZERO }).unwrap()
+        Engine::on_medium(medium, engine::Options { interval: Duration::ZERO, ..Default::default() }).unwrap()
     }
 }
 

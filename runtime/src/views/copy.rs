@@ -1,0 +1,208 @@
+//! The first store to blocks that others own, too: the others move to a copy, or the writer does.
+
+use super::area::Area;
+use crate::below::{Below, pieces};
+use crate::core::{Core, Joined};
+use crate::data::{Purpose, Writer};
+use crate::error::{Error, Result};
+use crate::inodes::State;
+use crate::map::{clip, remap};
+use crate::medium::Point;
+use crate::share::blocks_to_share;
+use crate::space::overlaid;
+use core::ops::Range;
+use paxfs_format::extent::Extent;
+use paxfs_format::geometry::{BLOCK_BYTES, HUGE_BLOCKS};
+use paxfs_format::record::Record;
+use std::collections::BTreeMap;
+
+/// Most extents of others that are moved for one store.
+const OWNERS_MAX: usize = 256;
+/// Bytes copied at a time.
+const STEP: u64 = 256 << 10;
+
+impl Area {
+    /// Makes the blocks around a store the file's own. `None` while the volume is frozen.
+    pub(super) fn copy(&self, core: &Core, extent: &Extent, block: u64) -> Result<Option<()>> {
+        let frame = block - block % HUGE_BLOCKS;
+        // An entry of 2 MiB stays one; of anything else one page is enough.
+        let whole = self.guard.is_huge()
+            && extent.offset.get() <= frame
+            && frame + HUGE_BLOCKS <= extent.end()
+            && (extent.start.get() + frame).wrapping_sub(extent.offset.get()).is_multiple_of(HUGE_BLOCKS);
+        let blocks = if whole { frame..frame + HUGE_BLOCKS } else { block..block + 1 };
+        match self.copy_out(core, &blocks)? {
+            Some(true) => Ok(Some(())),
+            Some(false) => self.redirect(core, &blocks),
+            None => Ok(None),
+        }
+    }
+
+    /// Moves the others that own blocks of the file to a copy. Says whether that could be; `None` while the volume is
+    /// frozen.
+    fn copy_out(&self, core: &Core, blocks: &Range<u64>) -> Result<Option<bool>> {
+        let Some(mut joined) = core.join_alone_for_fault()? else { return Ok(None) };
+        let mut state = self.cell.write();
+        let Some(mine) = shared_run(core, &state, blocks)? else { return Ok(Some(true)) };
+        let Some(others) = core.others(&mine, self.cell.number)? else { return Ok(Some(false)) };
+        let parts: Vec<Extent> = others.values().flatten().copied().collect();
+        match joined.promise(self.cell.number, blocks_to_share(3 * parts.len())) {
+            Err(Error::NoSpace) => return Ok(Some(false)),
+            promised => promised?,
+        }
+        let writer = Writer { core, joined: &joined, number: self.cell.number };
+        // The others get one run, or nothing.
+        let wanted = [(mine.offset.get()..mine.end(), Purpose::Copy)];
+        let copy = match writer.allocate_all(&mut state, wanted) {
+            Ok(runs) => runs.into_iter().flatten().collect::<Vec<_>>(),
+            Err(Error::NoSpace) => return Ok(Some(false)),
+            Err(error) => return Err(error),
+        };
+        state.goal = None;
+        let [copy] = copy.as_slice() else {
+            writer.give_back(&copy)?;
+            return Ok(Some(false));
+        };
+        core.copy_blocks(mine.start.get(), copy.start.get(), mine.length.get().into());
+        core.medium().drain(Point::Data);
+        let shift = |start: u64| start - mine.start.get() + copy.start.get();
+        let mut moved = Vec::with_capacity(parts.len());
+        for (owner, extents) in &others {
+            let cell = core.inode(*owner)?;
+            let mut other = cell.write();
+            for extent in extents {
+                let new = Extent { start: shift(extent.start.get()).into(), ..*extent };
+                remap(core, &joined, &mut other.inode, &(extent.offset.get()..extent.end()), &[new])?;
+                moved.push(new);
+            }
+            // Nothing that can be seen of it changed.
+            core.inodes.set_dirty(&cell, &mut other);
+        }
+        release_and_share(&writer, &parts, &moved, copy)?;
+        self.modified(&joined, &mut state);
+        Ok(Some(true))
+    }
+
+    /// Gives the file blocks of its own, with what it has.
+    fn redirect(&self, core: &Core, blocks: &Range<u64>) -> Result<Option<()>> {
+        core.with_space(|| {
+            let Some(joined) = core.join_for_fault()? else { return Ok(None) };
+            let mut state = self.cell.write();
+            let Some(mine) = shared_run(core, &state, blocks)? else { return Ok(Some(())) };
+            let writer = Writer { core, joined: &joined, number: self.cell.number };
+            let length = usize::try_from(u64::from(mine.length.get()) * BLOCK_BYTES).unwrap_or(0);
+            let mut bytes = vec![0; length];
+            core.medium().load(mine.start.get() * BLOCK_BYTES, &mut bytes);
+            writer.unshare(&mut state, mine.offset.get() * BLOCK_BYTES, &bytes)?;
+            self.modified(&joined, &mut state);
+            Ok(Some(()))
+        })
+    }
+
+    fn modified(&self, joined: &Joined<'_>, state: &mut State) {
+        state.inode.modified = joined.now;
+        joined.changed(&self.cell, state);
+    }
+}
+
+/// The run that all of a range of file blocks is in and shares, as far as it is; `None` when nothing of it is shared any more.
+fn shared_run(core: &Core, state: &State, blocks: &Range<u64>) -> Result<Option<Extent>> {
+    let end = state.inode.size.get().div_ceil(BLOCK_BYTES);
+    let there = pieces(core, &state.inode, blocks.start.min(end)..blocks.end.min(end))?;
+    Ok(there.iter().find_map(|piece| match piece.below {
+        Below::Shared(extent) => clip(&extent, blocks),
+        _ => None,
+    }))
+}
+
+/// Counts owners anew: the file alone has what it had, the others have the copy.
+fn release_and_share(writer: &Writer<'_>, parts: &[Extent], moved: &[Extent], copy: &Extent) -> Result<()> {
+    writer.release(parts)?;
+    let base = copy.start.get();
+    let runs = moved.iter().filter_map(|extent| {
+        let start = u32::try_from(extent.start.get() - base).ok()?;
+        Some((start, extent.length.get()))
+    });
+    let part = |start: u32, length: u32| Extent {
+        offset: (copy.offset.get() + u64::from(start)).into(),
+        start: (base + u64::from(start)).into(),
+        length: length.into(),
+        flags: copy.flags,
+    };
+    // A block that was given out counts one owner.
+    let mut owned = 0;
+    for run in overlaid(runs) {
+        if owned < run.start {
+            writer.give_back(&[part(owned, run.start - owned)])?;
+        }
+        for _ in 1..run.count {
+            writer.share(&[part(run.start, run.length)])?;
+        }
+        owned = run.end();
+    }
+    if owned < copy.length.get() {
+        writer.give_back(&[part(owned, copy.length.get() - owned)])?;
+    }
+    Ok(())
+}
+
+impl Core {
+    /// What others own of a run of blocks, by inode; `None` when they cannot be moved: too many, one has a view that takes
+    /// stores, or it is the file itself. The gate is held alone.
+    fn others(&self, run: &Extent, me: u64) -> Result<Option<BTreeMap<u64, Vec<Extent>>>> {
+        let place = self.volume.geometry.locate(run.start.get());
+        let place =
+            place.ok_or_else(|| Error::damaged(format_args!("inode {me}"), "extent past the volume"))?;
+        let found = self.group(place.group)?.owners(
+            self.pages(),
+            &self.context(),
+            place.block,
+            run.length.get(),
+            OWNERS_MAX,
+        )?;
+        let Some(found) = found else { return Ok(None) };
+        let mut others: BTreeMap<u64, Vec<Extent>> = BTreeMap::new();
+        for record in found {
+            if !record.owner.is_inode() {
+                return Ok(None);
+            }
+            let owner = record.owner.get();
+            let start = self.volume.geometry.volume_block(place.group, record.start.get());
+            let whole = Extent {
+                offset: record.offset,
+                start: start.into(),
+                length: record.length,
+                flags: record.flags,
+            };
+            let skip = run.start.get().saturating_sub(start);
+            let end =
+                (run.start.get() + u64::from(run.length.get())).min(start + u64::from(record.length.get()));
+            let first = whole.offset.get() + skip;
+            let blocks = first..first + end.saturating_sub(start + skip);
+            let Some(part) = clip(&whole, &blocks) else { continue };
+            if owner == me {
+                if part.offset.get() == run.offset.get() && part.length == run.length {
+                    continue;
+                }
+                return Ok(None);
+            }
+            if self.views.of(owner).is_some_and(|mapping| mapping.takes_stores()) {
+                return Ok(None);
+            }
+            others.entry(owner).or_default().push(part);
+        }
+        Ok(Some(others))
+    }
+
+    /// Copies blocks of the medium, past the caches.
+    fn copy_blocks(&self, from: u64, to: u64, count: u64) {
+        let length = count * BLOCK_BYTES;
+        let mut bytes = vec![0; usize::try_from(length.min(STEP)).unwrap_or(0)];
+        for done in (0..length).step_by(usize::try_from(STEP).unwrap_or(1)) {
+            let part = usize::try_from((length - done).min(STEP)).ok().and_then(|part| bytes.get_mut(..part));
+            let part = part.unwrap_or_default();
+            self.medium().load(from * BLOCK_BYTES + done, part);
+            self.medium().store_nt(to * BLOCK_BYTES + done, part);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! From a signal handler to a worker: a table of faults, and threads that answer them.
+//!
+//! The handler takes a free place, writes down its fault, and sleeps on the place's word until that says that the fault was
+//! answered. All of it is atomics and futexes.
+
+use super::area::Area;
+use super::fault::Outcome;
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use rustix::thread::futex;
+use std::sync::Once;
+
+/// Faults that wait at the same time; more threads than that wait for a place.
+const PLACES: usize = 256;
+/// Threads that answer.
+const WORKERS: usize = 4;
+
+const FREE: u32 = 0;
+const TAKEN: u32 = 1;
+const WAITING: u32 = 2;
+const WORKED_ON: u32 = 3;
+const FROZEN: u32 = 4;
+const DONE: u32 = 5;
+const FAILED: u32 = 6;
+
+struct Place {
+    state: AtomicU32,
+    area: AtomicPtr<Area>,
+    block: AtomicU64,
+    store: AtomicBool,
+}
+
+static TABLE: [Place; PLACES] = [const {
+    Place {
+        state: AtomicU32::new(FREE),
+        area: AtomicPtr::new(ptr::null_mut()),
+        block: AtomicU64::new(0),
+        store: AtomicBool::new(false),
+    }
+}; PLACES];
+
+/// Raised with each fault: what workers without one sleep on.
+static CALLS: AtomicU32 = AtomicU32::new(0);
+
+fn sleep(word: &AtomicU32, value: u32) {
+    // That it woke for another reason is for the caller to see.
+    let _ = futex::wait(word, futex::Flags::PRIVATE, value, None);
+}
+
+fn wake(word: &AtomicU32, count: u32) {
+    let _ = futex::wake(word, futex::Flags::PRIVATE, count);
+}
+
+/// Has a worker answer a fault of this thread, and waits for it. For signal handlers. The view lives until this returns.
+pub(super) fn ask(area: &Area, block: u64, store: bool) -> Outcome {
+    let place = loop {
+        let free = TABLE.iter().find(|place| {
+            place.state.compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        });
+        match free {
+            Some(place) => break place,
+            None => std::thread::yield_now(),
+        }
+    };
+    place.area.store(ptr::from_ref(area).cast_mut(), Ordering::Relaxed);
+    place.block.store(block, Ordering::Relaxed);
+    place.store.store(store, Ordering::Relaxed);
+    place.state.store(WAITING, Ordering::Release);
+    CALLS.fetch_add(1, Ordering::Release);
+    wake(&CALLS, 1);
+    let outcome = loop {
+        match place.state.load(Ordering::Acquire) {
+            DONE => break Outcome::Done,
+            FAILED => break Outcome::Failed,
+            state => sleep(&place.state, state),
+        }
+    };
+    place.state.store(FREE, Ordering::Release);
+    outcome
+}
+
+/// Lets faults that waited for a thaw be answered.
+pub(super) fn thaw() {
+    for place in &TABLE {
+        if place.state.compare_exchange(FROZEN, WAITING, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            CALLS.fetch_add(1, Ordering::Release);
+        }
+    }
+    wake(&CALLS, u32::MAX >> 1);
+}
+
+/// Starts the threads that answer, the first time it is called.
+pub(super) fn start_workers() {
+    static STARTED: Once = Once::new();
+    STARTED.call_once(|| {
+        for number in 0..WORKERS {
+            let name = format!("paxfs fault {number}");
+            // With fewer threads faults wait for each other; with none the first view fails to be made.
+            let _ = std::thread::Builder::new().name(name).spawn(work);
+        }
+    });
+}
+
+fn work() {
+    loop {
+        let calls = CALLS.load(Ordering::Acquire);
+        if !TABLE.iter().any(answer) {
+            sleep(&CALLS, calls);
+        }
+    }
+}
+
+/// Answers the fault of a place, if one waits there.
+#[allow(unsafe_code)]
+fn answer(place: &Place) -> bool {
+    if place.state.compare_exchange(WAITING, WORKED_ON, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        return false;
+    }
+    // SAFETY: the thread that faults in the view waits for the answer, and holds the view.
+    let area = unsafe { place.area.load(Ordering::Relaxed).as_ref() };
+    let outcome = area.map_or(Outcome::Failed, |area| {
+        area.answer(place.block.load(Ordering::Relaxed), place.store.load(Ordering::Relaxed))
+    });
+    let state = match outcome {
+        Outcome::Done => DONE,
+        Outcome::Failed => FAILED,
+        Outcome::Frozen => FROZEN,
+    };
+    place.state.store(state, Ordering::Release);
+    wake(&place.state, 1);
+    if state == FROZEN && area.is_some_and(Area::is_thawed) {
+        // It was thawed between the look and the note.
+        thaw();
+    }
+    true
+}

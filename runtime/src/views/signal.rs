@@ -1,0 +1,155 @@
+//! The handler of SIGSEGV: an access to a page of a view that is not there, or a store to one that is protected.
+//!
+//! An address in no view goes where it went before: to the handler that was installed, or to the default action. Only
+//! async-signal-safe work is done: atomics, `mprotect`, `futex`, `clock_gettime`, and the queueing of a SIGBUS.
+#![allow(unsafe_code)]
+
+use super::area::Area;
+use super::fault::Outcome;
+use super::{registry, request};
+use core::ffi::{c_int, c_void};
+use core::mem::{MaybeUninit, transmute};
+use core::ptr;
+use libc::siginfo_t;
+use std::io;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// The action that was installed before ours.
+static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
+
+/// Installs the handler and starts the workers, the first time it is called.
+pub(super) fn install() -> io::Result<()> {
+    static INSTALLED: Mutex<bool> = Mutex::new(false);
+    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    if *installed {
+        return Ok(());
+    }
+    request::start_workers();
+    // Known before ours can run.
+    PREVIOUS.get_or_init(|| action(None).unwrap_or_else(|_| default_action()));
+    let mut ours = default_action();
+    ours.sa_sigaction = on_fault as *const () as usize;
+    // On the alternate stack where a thread has one: the fault may be a stack overflow that is none of ours.
+    ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+    action(Some(&ours))?;
+    *installed = true;
+    Ok(())
+}
+
+/// An action that is the default of the signal.
+fn default_action() -> libc::sigaction {
+    // SAFETY: a `sigaction` is integers, an optional function and a set of bits: all zeros is a valid one.
+    unsafe { MaybeUninit::zeroed().assume_init() }
+}
+
+/// Asks for the action of SIGSEGV, and sets it if one is given. Async-signal-safe.
+fn action(new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
+    let mut old = default_action();
+    let new = new.map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: `new` is null or a valid action, `old` is a place for one.
+    if unsafe { libc::sigaction(libc::SIGSEGV, new, &raw mut old) } == 0 {
+        Ok(old)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Whether the access was a store.
+#[cfg(target_arch = "x86_64")]
+fn is_store(_area: &Area, _block: u64, context: *mut c_void) -> bool {
+    /// The bit of the page fault's error code.
+    const WRITE: i64 = 2;
+    #[allow(clippy::cast_sign_loss, reason = "an index")]
+    const ERR: usize = libc::REG_ERR as usize;
+    // SAFETY: the kernel gives an SA_SIGINFO handler the context of the interrupted code.
+    let registers = unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
+    registers.get(ERR).is_some_and(|code| code & WRITE != 0)
+}
+
+/// Whether the access was a store. That is not told here; but where a load is allowed it must have been one.
+#[cfg(not(target_arch = "x86_64"))]
+fn is_store(area: &Area, block: u64, _context: *mut c_void) -> bool {
+    area.is_mapped(block)
+}
+
+/// The handler.
+extern "C" fn on_fault(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: the address of this thread's `errno`, and the `siginfo_t` of an SA_SIGINFO handler, which for a SIGSEGV of the
+    // kernel's own (a positive code) has an address in it.
+    let (errno, from_kernel, address) = unsafe {
+        let from_kernel = (*info).si_code > 0;
+        (libc::__errno_location(), from_kernel, if from_kernel { (*info).si_addr().addr() } else { 0 })
+    };
+    // SAFETY: `errno` is this thread's own, and the interrupted code may be about to look at it.
+    let saved = unsafe { *errno };
+    // SAFETY: this thread faulted at the address, so it holds the view that it is in.
+    let area = if from_kernel { unsafe { registry::find(address) } } else { None };
+    if let Some(area) = area
+        && !resolve(area, address, context)
+    {
+        raise_bus_error(address);
+    }
+    // SAFETY: as above.
+    unsafe { *errno = saved };
+    if area.is_none() {
+        pass_on(signal, info, context, from_kernel);
+    }
+}
+
+/// Makes the access possible. Says whether it is.
+fn resolve(area: &Area, address: usize, context: *mut c_void) -> bool {
+    let Some(block) = area.block_at(address) else { return false };
+    let store = is_store(area, block, context);
+    store && area.open_at_once(address) || request::ask(area, block, store) == Outcome::Done
+}
+
+/// Sends this thread the SIGBUS that a program gets for a page that cannot be had. It comes when the handler returns.
+fn raise_bus_error(address: usize) {
+    /// As the kernel lays out a signal with an address.
+    #[repr(C)]
+    struct Info {
+        signal: c_int,
+        errno: c_int,
+        code: c_int,
+        address: usize,
+        rest: [u64; 13],
+    }
+    const _: () = assert!(size_of::<Info>() == size_of::<siginfo_t>());
+    let info = Info { signal: libc::SIGBUS, errno: 0, code: libc::BUS_ADRERR, address, rest: [0; 13] };
+    // SAFETY: a signal with a complete `siginfo_t` for this thread, which may send itself any.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_tgsigqueueinfo,
+            libc::getpid(),
+            libc::gettid(),
+            libc::SIGBUS,
+            &raw const info,
+        );
+    }
+}
+
+/// Does what would have happened without this handler.
+fn pass_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void, from_kernel: bool) {
+    let previous = PREVIOUS.get().copied().unwrap_or_else(default_action);
+    match previous.sa_sigaction {
+        libc::SIG_IGN if !from_kernel => {}
+        libc::SIG_DFL | libc::SIG_IGN => {
+            // The instruction runs again when we return, and then ends the process with the right signal and core.
+            let _ = action(Some(&default_action()));
+            if !from_kernel {
+                // SAFETY: `raise` has no preconditions.
+                unsafe { libc::raise(signal) };
+            }
+        }
+        handler if previous.sa_flags & libc::SA_SIGINFO != 0 => {
+            // SAFETY: a handler installed with SA_SIGINFO is a function of these three arguments.
+            let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) = unsafe { transmute(handler) };
+            handler(signal, info, context);
+        }
+        handler => {
+            // SAFETY: a handler installed without SA_SIGINFO is a function of the signal number.
+            let handler: extern "C" fn(c_int) = unsafe { transmute(handler) };
+            handler(signal);
+        }
+    }
+}
