@@ -6,7 +6,7 @@
 use super::area::Area;
 use super::fault::Outcome;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use rustix::thread::futex;
 use std::sync::Once;
 
@@ -14,6 +14,9 @@ use std::sync::Once;
 const PLACES: usize = 256;
 /// Threads that answer.
 const WORKERS: usize = 4;
+
+/// How often a thread looks before it sleeps: some tens of microseconds.
+const SPINS: u32 = 2000;
 
 const FREE: u32 = 0;
 const TAKEN: u32 = 1;
@@ -42,6 +45,9 @@ static TABLE: [Place; PLACES] = [const {
 /// Raised with each fault: what workers without one sleep on.
 static CALLS: AtomicU32 = AtomicU32::new(0);
 
+/// Workers that look for the next fault.
+static LOOKING: AtomicUsize = AtomicUsize::new(0);
+
 fn sleep(word: &AtomicU32, value: u32) {
     // That it woke for another reason is for the caller to see.
     let _ = futex::wait(word, futex::Flags::PRIVATE, value, None);
@@ -66,12 +72,19 @@ pub(super) fn ask(area: &Area, block: u64, store: bool) -> Outcome {
     place.block.store(block, Ordering::Relaxed);
     place.store.store(store, Ordering::Relaxed);
     place.state.store(WAITING, Ordering::Release);
-    CALLS.fetch_add(1, Ordering::Release);
-    wake(&CALLS, 1);
+    CALLS.fetch_add(1, Ordering::SeqCst);
+    if LOOKING.load(Ordering::SeqCst) == 0 {
+        wake(&CALLS, 1);
+    }
+    let mut spins = 0;
     let outcome = loop {
         match place.state.load(Ordering::Acquire) {
             DONE => break Outcome::Done,
             FAILED => break Outcome::Failed,
+            _ if spins < SPINS => {
+                spins += 1;
+                core::hint::spin_loop();
+            }
             state => sleep(&place.state, state),
         }
     };
@@ -102,10 +115,22 @@ pub(super) fn start_workers() {
 }
 
 fn work() {
+    let mut spins = 0;
     loop {
         let calls = CALLS.load(Ordering::Acquire);
-        if !TABLE.iter().any(answer) {
+        if TABLE.iter().any(answer) {
+            spins = 0;
+        }
+        // Faults come in bursts, and to wake a thread costs more than most of them.
+        LOOKING.fetch_add(1, Ordering::SeqCst);
+        while CALLS.load(Ordering::SeqCst) == calls && spins < SPINS {
+            spins += 1;
+            core::hint::spin_loop();
+        }
+        LOOKING.fetch_sub(1, Ordering::SeqCst);
+        if spins == SPINS {
             sleep(&CALLS, calls);
+            spins = 0;
         }
     }
 }
@@ -115,6 +140,11 @@ fn work() {
 fn answer(place: &Place) -> bool {
     if place.state.compare_exchange(WAITING, WORKED_ON, Ordering::Acquire, Ordering::Relaxed).is_err() {
         return false;
+    }
+    // Who asked at the same time may have seen this thread look.
+    let waits = |place: &Place| place.state.load(Ordering::Relaxed) == WAITING;
+    if LOOKING.load(Ordering::SeqCst) == 0 && TABLE.iter().any(waits) {
+        wake(&CALLS, 1);
     }
     // SAFETY: the thread that faults in the view waits for the answer, and holds the view.
     let area = unsafe { place.area.load(Ordering::Relaxed).as_ref() };

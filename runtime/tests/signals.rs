@@ -1,0 +1,196 @@
+#![allow(
+    unsafe_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation
+)]
+//! What a program gets that reaches for what a view cannot give: each in a process of its own, which is this test once more.
+
+mod common;
+
+use common::media::{Media, Volume};
+use core::ffi::{c_int, c_void};
+use paxfs_runtime::engine::{Dax, Engine};
+use paxfs_runtime::file::{File, Open};
+use paxfs_runtime::namespace::New;
+use paxfs_runtime::views::{Sharing, View};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus};
+
+const BLOCK: u64 = 4096;
+const WHICH: &str = "PAXFS_SIGNALS_CHILD";
+/// What a child exits with when its own handler was called as it should be.
+const HANDLED: i32 = 42;
+
+fn create(engine: &Engine, name: &str) -> File {
+    let inode = engine.create(engine.root(), name.as_bytes(), &New::default()).unwrap();
+    engine.open_file(inode, Open::WRITE).unwrap()
+}
+
+fn at(view: &View, offset: usize) -> *mut u8 {
+    view.address().unwrap().as_ptr().wrapping_add(offset)
+}
+
+fn load(from: *const u8) -> u8 {
+    // SAFETY: that it faults is what is tested.
+    unsafe { from.read_volatile() }
+}
+
+fn store(to: *mut u8, byte: u8) {
+    // SAFETY: as for `load`.
+    unsafe { to.write_volatile(byte) };
+}
+
+/// The address that the handler is to be called with.
+static EXPECTED: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+extern "C" fn handler(_signal: c_int, info: *mut libc::siginfo_t, _context: *mut c_void) {
+    let expected = EXPECTED.load(std::sync::atomic::Ordering::SeqCst);
+    // SAFETY: the kernel gives a handler what the signal says.
+    unsafe { libc::_exit(if (*info).si_addr().addr() == expected { HANDLED } else { 1 }) };
+}
+
+/// Puts memory of the program's own there, so that it goes on.
+extern "C" fn replace(_signal: c_int, info: *mut libc::siginfo_t, _context: *mut c_void) {
+    // SAFETY: the page is one of a view that cannot be had.
+    unsafe {
+        let page = (*info).si_addr().map_addr(|at| at & !4095);
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+        libc::mmap(page, 4096, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+    }
+}
+
+fn install(signal: c_int, handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void)) {
+    // SAFETY: a handler that only leaves.
+    unsafe {
+        let mut action: libc::sigaction = core::mem::zeroed();
+        action.sa_sigaction = handler as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        libc::sigaction(signal, &raw const action, core::ptr::null_mut());
+    }
+}
+
+/// What a child does. It is not to come back.
+#[test]
+#[ignore = "a part of the other tests"]
+fn child() {
+    let Ok(which) = std::env::var(WHICH) else { return };
+    // No core, whatever the machine's limit is.
+    rustix::process::setrlimit(
+        rustix::process::Resource::Core,
+        rustix::process::Rlimit { current: Some(0), maximum: None },
+    )
+    .unwrap();
+    if which == "handler of segv before" {
+        install(libc::SIGSEGV, handler);
+    }
+    let volume = Volume::new(*Media::all().last().unwrap(), 8 << 20);
+    let engine = volume.open(Dax::Always);
+    let file = create(&engine, "a");
+    file.write_at(0, &[1; 5000]).unwrap();
+    let view = file.map(0..16 * BLOCK, Sharing::Shared).unwrap();
+    assert_eq!(load(at(&view, 4999)), 1);
+    assert_eq!(load(at(&view, 8191)), 0);
+    match which.as_str() {
+        "past the end" => {
+            let _ = load(at(&view, 8192));
+        }
+        "store past the end" => store(at(&view, 8192), 1),
+        "handler" => {
+            EXPECTED.store(at(&view, 12_345).addr(), std::sync::atomic::Ordering::SeqCst);
+            install(libc::SIGBUS, handler);
+            store(at(&view, 12_345), 1);
+        }
+        "read only" => store(at(&file.map(0..BLOCK, Sharing::ReadOnly).unwrap(), 7), 1),
+        "full" => {
+            let hole = create(&engine, "hole");
+            hole.truncate(BLOCK).unwrap();
+            let view = hole.map(0..BLOCK, Sharing::Shared).unwrap();
+            let fill = create(&engine, "fill");
+            let mut size = 1 << 20;
+            while size >= 4096 {
+                if fill.append(&vec![1; size]).is_err() {
+                    size /= 2;
+                }
+            }
+            install(libc::SIGBUS, replace);
+            store(at(&view, 9), 1);
+            let fault = engine.last_fault().unwrap();
+            assert_eq!((fault.inode, fault.offset, fault.store), (hole.inode(), 0, true));
+            assert_eq!(fault.errno, libc::ENOSPC, "{fault:?}");
+            std::process::exit(HANDLED);
+        }
+        "closed" => {
+            store(at(&view, 0), 1);
+            engine.close().unwrap();
+            store(at(&view, 0), 2);
+        }
+        "foreign" => {
+            let _ = load(core::ptr::without_provenance(8));
+        }
+        "handler of segv before" => {
+            EXPECTED.store(8, std::sync::atomic::Ordering::SeqCst);
+            store(at(&view, 10), 1);
+            let _ = load(core::ptr::without_provenance(8));
+        }
+        "fork" => {
+            store(at(&view, 0), 1);
+            // SAFETY: the child does nothing but load and leave.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                // SAFETY: the default action ends this process.
+                unsafe { libc::signal(libc::SIGSEGV, libc::SIG_DFL) };
+                load(at(&view, 0));
+                // SAFETY: it leaves.
+                unsafe { libc::_exit(1) };
+            }
+            let mut status = 0;
+            // SAFETY: a place for the status.
+            unsafe { libc::waitpid(child, &raw mut status, 0) };
+            store(at(&view, 0), 2);
+            let died = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGSEGV;
+            std::process::exit(if died { HANDLED } else { 1 });
+        }
+        _ => panic!("{which}"),
+    }
+    println!("still here");
+    std::process::exit(3);
+}
+
+fn run(which: &str) -> ExitStatus {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--ignored", "--nocapture"])
+        .env(WHICH, which)
+        .output()
+        .unwrap();
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    eprintln!("{which}: {}\n{text}", output.status);
+    output.status
+}
+
+#[test]
+fn what_is_past_the_end_is_a_bus_error() {
+    assert_eq!(run("past the end").signal(), Some(libc::SIGBUS));
+    assert_eq!(run("store past the end").signal(), Some(libc::SIGBUS));
+    assert_eq!(run("handler").code(), Some(HANDLED));
+}
+
+#[test]
+fn what_cannot_be_is_a_bus_error() {
+    assert_eq!(run("read only").signal(), Some(libc::SIGBUS));
+    assert_eq!(run("full").code(), Some(HANDLED));
+    assert_eq!(run("closed").signal(), Some(libc::SIGBUS));
+}
+
+#[test]
+fn what_is_in_no_view_goes_where_it_went_before() {
+    assert_eq!(run("foreign").signal(), Some(libc::SIGSEGV));
+    assert_eq!(run("handler of segv before").code(), Some(HANDLED));
+}
+
+#[test]
+fn a_child_has_no_view() {
+    assert_eq!(run("fork").code(), Some(HANDLED));
+}
