@@ -83,11 +83,13 @@ impl Names<'_> {
             let is_directory = moved.kind == FileType::Directory;
             return Err(if is_directory { Error::NotEmpty } else { Error::IsADirectory });
         }
-        let child = self.core.inode(moved.inode)?;
-        let other = there.map(|there| self.core.inode(there.inode)).transpose()?;
+        let child = self.child(from, moved)?;
+        let other = there.map(|there| self.child(to, there)).transpose()?;
         let (mut state, mut other_state) = lock_two(&child, other.as_ref());
+        moved.check(&state)?;
         check_mutable(&state.inode)?;
-        if let Some(other) = &other_state {
+        if let Some((other, there)) = other_state.as_ref().zip(there) {
+            there.check(other)?;
             check_mutable(&other.inode)?;
         }
         match (how, there, &other, &mut other_state) {
