@@ -5,7 +5,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::inodes::{Cell, State};
 use crate::locks::Ordered;
-use crate::namespace::{Names, Rename, check_changeable, check_mutable, check_name};
+use crate::namespace::{Names, Rename, check_changeable, check_directory, check_mutable, check_name};
 use paxfs_format::inode::FileType;
 use std::sync::{Arc, RwLockWriteGuard};
 
@@ -48,6 +48,10 @@ impl Names<'_> {
 
     fn rename(&self, from: u64, old: &[u8], to: u64, new: &[u8], how: Rename) -> Result<()> {
         let (source, target) = (self.core.inode(from)?, self.core.inode(to)?);
+        // What is no directory is not locked beside one.
+        for cell in [&source, &target] {
+            check_directory(&cell.read())?;
+        }
         let (above_source, above_target) =
             if from == to { Default::default() } else { (self.upwards(from)?, self.upwards(to)?) };
         // The one above first.
