@@ -99,6 +99,17 @@ pub(crate) fn read(core: &Core, inode: &Inode, offset: u64, to: &mut [u8]) -> Re
     Ok(wanted)
 }
 
+/// The first byte of a file at or after `offset` that is in no hole, wherever the file ends; `u64::MAX` when all are.
+pub(crate) fn next_data(core: &Core, inode: &Inode, offset: u64) -> Result<u64> {
+    for extent in extents_from(core, inode, offset / BLOCK_BYTES) {
+        let extent = extent?;
+        if !extent.flags.is_unwritten() {
+            return Ok((extent.offset.get() * BLOCK_BYTES).max(offset));
+        }
+    }
+    Ok(u64::MAX)
+}
+
 /// The part of a buffer that starts at file byte `base` which stands for file bytes `range`.
 fn slice(buffer: &mut [u8], base: u64, range: Range<u64>) -> Option<&mut [u8]> {
     let start = usize::try_from(range.start.checked_sub(base)?).ok()?;
