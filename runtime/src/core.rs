@@ -108,7 +108,7 @@ impl Core {
         let geometry = paxfs_format::geometry::Geometry::of(&superblock)
             .map_err(|error| Error::damaged("the superblock", error))?;
         let seed = paxfs_format::header::Seed::new(&superblock.uuid);
-        let views = Views::new(&medium, options.mappings());
+        let views = Views::new(&medium, options.mappings(), options.mechanism);
         let volume = Volume::new(Pages::new(medium, Some((seed, geometry))), superblock, geometry);
         let core = Core {
             volume,

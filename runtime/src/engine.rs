@@ -5,7 +5,7 @@ use crate::core::{Core, now};
 use crate::error::{Error, Result};
 use crate::medium::{Granularity, Mapped, Medium, Point};
 use crate::pages::Pages;
-use crate::views::FailedFault;
+use crate::views::{FailedFault, Mechanism};
 use core::time::Duration;
 use paxfs_format::device::{Access, Device};
 use paxfs_format::geometry::{BLOCK_BYTES, Geometry};
@@ -31,6 +31,8 @@ pub struct Options {
     pub dax: Dax,
     /// Most kernel mappings that all views may have beyond one each; `None` for half of what the kernel allows a process.
     pub mappings: Option<usize>,
+    /// How stores to views are noticed; `None` for what is best on the medium, and where the other is not to be had.
+    pub mechanism: Option<Mechanism>,
 }
 
 /// Which files can be mapped.
@@ -47,7 +49,7 @@ pub enum Dax {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { interval: Duration::from_secs(5), dax: Dax::default(), mappings: None }
+        Options { interval: Duration::from_secs(5), dax: Dax::default(), mappings: None, mechanism: None }
     }
 }
 
@@ -127,6 +129,11 @@ impl Engine {
     /// Kernel mappings of all views beyond one each; see [`Options::mappings`].
     pub fn mappings(&self) -> usize {
         self.core.views.door.pieces()
+    }
+
+    /// How stores to views are noticed.
+    pub fn mechanism(&self) -> Mechanism {
+        self.core.views.mechanism()
     }
 
     /// The last fault of a view that could not be answered, so that its thread got SIGBUS.

@@ -32,6 +32,8 @@ pub enum Granularity {
 pub struct Window<'m> {
     /// What is mapped.
     pub file: &'m std::fs::File,
+    /// Whether it is memory: a file on tmpfs, or a memfd.
+    pub memory: bool,
     /// Whether the kernel maps 2 MiB at once where it can.
     pub huge: bool,
     /// Whether the file system of the file has to be told (`MAP_SYNC`) to keep durable by itself what leads to a mapped

@@ -27,6 +27,6 @@ mod table;
 mod view;
 
 pub(crate) use registry::{apart, is_in_view};
-pub use table::FailedFault;
 pub(crate) use table::Views;
+pub use table::{FailedFault, Mechanism};
 pub use view::{Pinned, Sharing, View};

@@ -11,7 +11,7 @@ use paxfs_runtime::file::{File, Open, Size};
 use paxfs_runtime::namespace::New;
 use paxfs_runtime::share::Dedupe;
 use paxfs_runtime::snapshot::Access;
-use paxfs_runtime::views::{Sharing, View};
+use paxfs_runtime::views::{Mechanism, Sharing, View};
 
 const BLOCK: u64 = 4096;
 const HUGE: u64 = 2 << 20;
@@ -284,6 +284,118 @@ fn times_follow_the_first_store() {
         engine.sync().unwrap();
         assert_ne!(file.attributes().unwrap().modified, after.modified);
     });
+}
+
+/// A buffer of a system call, or of our own operations.
+#[test]
+fn a_view_may_be_handed_to_calls() {
+    use std::io::{Read, Seek, Write};
+    each(|engine| {
+        let file = create(engine, "a");
+        file.write_at(0, &[1; 8192]).unwrap();
+        file.truncate(6 * BLOCK).unwrap();
+        let view = file.map(0..6 * BLOCK, Sharing::Shared).unwrap();
+        let Some(address) = view.address() else { return };
+        let mut other = tempfile::tempfile().unwrap();
+        other.write_all(&[9; 12_288]).unwrap();
+        other.rewind().unwrap();
+        {
+            let whole =
+                (engine.mechanism() != Mechanism::Userfault).then(|| view.pin(BLOCK..4 * BLOCK).unwrap());
+            // SAFETY: the view is there, and nobody else uses it.
+            #[allow(unsafe_code)]
+            let bytes = unsafe { std::slice::from_raw_parts_mut(address.as_ptr().add(4096), 3 * 4096) };
+            other.read_exact(bytes).unwrap();
+            if whole.is_some() {
+                let copy = create(engine, "busy");
+                assert!(matches!(copy.clone_range(0, &file, 0, 0), Err(Error::Busy)));
+                assert!(matches!(file.punch_hole(0..2 * BLOCK), Err(Error::Busy)));
+                assert!(matches!(engine.freeze(), Err(Error::Busy)));
+                view.sync(0..6 * BLOCK).unwrap();
+            }
+            other.write_all(bytes).unwrap();
+            // Between two places of the same file, through locks that a fault would wait for.
+            file.write_at(5 * BLOCK, bytes.get(..4096).unwrap()).unwrap();
+            file.read_at(0, bytes.get_mut(..4096).unwrap()).unwrap();
+        }
+        let mut expected = vec![1; 8192];
+        expected.extend([9; 8192]);
+        expected.extend([0; 4096]);
+        expected.extend([9; 4096]);
+        assert_eq!(read(&file, 0, 6 * 4096), expected);
+        drop(engine.freeze().unwrap());
+    });
+}
+
+/// Stores that fault while the volume is frozen wait; loads do not.
+#[test]
+fn a_frozen_volume_stands_still() {
+    each(|engine| {
+        let file = create(engine, "a");
+        file.write_at(0, &[1; 8 * 4096]).unwrap();
+        let view = file.map(0..8 * BLOCK, Sharing::Shared).unwrap();
+        view.store(0, &[2; 4096]).unwrap();
+        let stored = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let outer = engine.freeze().unwrap();
+            let inner = engine.freeze().unwrap();
+            for block in [0, 3] {
+                let (view, stored) = (&view, &stored);
+                scope.spawn(move || {
+                    view.store(block * BLOCK, &[3; 10]).unwrap();
+                    stored.store(true, std::sync::atomic::Ordering::SeqCst);
+                });
+            }
+            scope.spawn(|| engine.create(engine.root(), b"waits", &New::default()).unwrap());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            drop(outer);
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            assert!(engine.is_frozen() && !stored.load(std::sync::atomic::Ordering::SeqCst));
+            assert!(engine.lookup(engine.root(), b"waits").is_err());
+            assert_eq!(load(&view, 0, 4097), [[2; 4096].as_slice(), &[1]].concat());
+            assert_eq!(load(&view, 5 * BLOCK, 5), [1; 5]);
+            drop(inner);
+        });
+        assert!(!engine.is_frozen());
+        assert_eq!(load(&view, 0, 11), [[3; 10].as_slice(), &[2]].concat());
+        engine.lookup(engine.root(), b"waits").unwrap();
+    });
+}
+
+/// A page here and a page there, each a mapping of its own for the kernel: more than the budget.
+#[test]
+fn a_budget_of_mappings_is_kept() {
+    for media in Media::all() {
+        let volume = Volume::new(media, 48 << 20);
+        let options = paxfs_runtime::engine::Options {
+            interval: std::time::Duration::ZERO,
+            dax: Dax::Always,
+            mappings: Some(100),
+            ..Default::default()
+        };
+        let engine = volume.open_with(options);
+        let file = create(&engine, "a");
+        let pages = 2048_u64;
+        for page in (0..pages).step_by(2) {
+            file.write_at(page * BLOCK, &page.to_le_bytes()).unwrap();
+        }
+        let view = file.map(0..pages * BLOCK, Sharing::Shared).unwrap();
+        for round in 1..4 {
+            for page in 0..pages {
+                let page = page * 1021 % pages;
+                view.store(page * BLOCK, &(page * round).to_le_bytes()).unwrap();
+            }
+            // What one fault needs may come on top.
+            assert!(engine.mappings() < 1200, "{media:?}: {}", engine.mappings());
+            for page in 0..pages {
+                assert_eq!(load(&view, page * BLOCK, 8), (page * round).to_le_bytes());
+            }
+        }
+        drop(view);
+        drop(file);
+        engine.close().unwrap();
+        volume.check();
+    }
 }
 
 #[test]

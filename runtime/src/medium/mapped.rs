@@ -77,7 +77,7 @@ impl Medium for Mapped {
 
     fn window(&self) -> Option<Window<'_>> {
         let file = self.device.file()?;
-        Some(Window { file, huge: self.device.is_huge(), sync: false })
+        Some(Window { file, memory: self.device.is_memory(), huge: self.device.is_huge(), sync: false })
     }
 
     fn load(&self, offset: u64, to: &mut [u8]) {

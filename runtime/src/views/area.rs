@@ -416,7 +416,7 @@ impl Area {
     }
 
     fn recount(&self, locked: &Locked<'_>) {
-        let now = locked.count_pieces();
+        let now = locked.count_pieces(self.guard.makes_pieces());
         let before = locked.pieces.swap(now, Ordering::Relaxed);
         self.door.change_pieces(before, now);
     }

@@ -36,7 +36,7 @@ impl Frame {
     /// Locks it if nobody has. For signal handlers, too.
     pub fn try_lock(&self) -> Option<Locked<'_>> {
         let taken = self.lock.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed);
-        taken.is_ok().then_some(Locked(self))
+        taken.is_ok().then(|| Locked(self))
     }
 
     /// Locks it. Who has it does not wait for anything but the kernel.
@@ -84,12 +84,14 @@ impl Locked<'_> {
     }
 
     /// How many kernel mappings it needs beyond one.
-    pub fn count_pieces(&self) -> u32 {
+    /// `protection` says whether what is writable is a mapping of its own.
+    pub fn count_pieces(&self, protection: bool) -> u32 {
         if self.is_huge() {
             return 1;
         }
         let (mapped, writable) = (self.mapped.get(), self.writable.get());
-        let runs = 2 * (mapped.run_count() + writable.run_count() + self.zero.get().run_count());
+        let writable = if protection { writable.run_count() } else { 0 };
+        let runs = 2 * (mapped.run_count() + writable + self.zero.get().run_count());
         u32::try_from(runs).unwrap_or(u32::MAX)
     }
 }
@@ -118,6 +120,7 @@ mod tests {
         let some = PageSet::range(3..7);
         let locked = frame.lock();
         assert!(frame.try_lock().is_none());
+        assert!(frame.try_lock().is_none(), "who does not get it does not give it back");
         locked.set_mapped(some, PageSet::range(3..5), 1);
         assert_eq!(frame.own.get(), PageSet::range(3..5));
         // In another epoch nothing of old is own.

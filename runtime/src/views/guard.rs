@@ -2,9 +2,11 @@
 
 mod kernel;
 mod shim;
+mod userfault;
 
 pub(crate) use kernel::Kernel;
 pub(crate) use shim::Shim;
+pub(crate) use userfault::{Userfault, thaw};
 
 use std::io;
 

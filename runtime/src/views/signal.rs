@@ -87,7 +87,8 @@ extern "C" fn on_fault(signal: c_int, info: *mut siginfo_t, context: *mut c_void
     if let Some(area) = area
         && !resolve(area, address, context)
     {
-        raise_bus_error(address);
+        // SAFETY: it has no preconditions.
+        raise_bus_error(unsafe { libc::gettid() }, address);
     }
     // SAFETY: as above.
     unsafe { *errno = saved };
@@ -103,8 +104,9 @@ fn resolve(area: &Area, address: usize, context: *mut c_void) -> bool {
     store && area.open_at_once(address) || request::ask(area, block, store) == Outcome::Done
 }
 
-/// Sends this thread the SIGBUS that a program gets for a page that cannot be had. It comes when the handler returns.
-fn raise_bus_error(address: usize) {
+/// Sends a thread of this process the SIGBUS that a program gets for a page that cannot be had. To the thread itself it comes
+/// when its handler returns.
+pub(super) fn raise_bus_error(thread: c_int, address: usize) {
     /// As the kernel lays out a signal with an address.
     #[repr(C)]
     struct Info {
@@ -116,15 +118,9 @@ fn raise_bus_error(address: usize) {
     }
     const _: () = assert!(size_of::<Info>() == size_of::<siginfo_t>());
     let info = Info { signal: libc::SIGBUS, errno: 0, code: libc::BUS_ADRERR, address, rest: [0; 13] };
-    // SAFETY: a signal with a complete `siginfo_t` for this thread, which may send itself any.
+    // SAFETY: a signal with a complete `siginfo_t` for a thread of this process, which may send itself any.
     unsafe {
-        libc::syscall(
-            libc::SYS_rt_tgsigqueueinfo,
-            libc::getpid(),
-            libc::gettid(),
-            libc::SIGBUS,
-            &raw const info,
-        );
+        libc::syscall(libc::SYS_rt_tgsigqueueinfo, libc::getpid(), thread, libc::SIGBUS, &raw const info);
     }
 }
 

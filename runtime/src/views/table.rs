@@ -2,7 +2,7 @@
 
 use super::area::{Area, Stores};
 use super::door::Door;
-use super::guard::{Guard, Kernel, Shim};
+use super::guard::{Guard, Kernel, Shim, Userfault};
 use super::pages::PageSet;
 use crate::core::{Core, lock};
 use crate::error::{Error, Result};
@@ -21,7 +21,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 #[derive(Debug)]
 pub(crate) struct Views {
     pub door: Arc<Door>,
-    pub guard: Arc<dyn Guard>,
+    guard: Arc<dyn Guard>,
+    /// For views that keep what is stored to them.
+    private: Arc<dyn Guard>,
+    mechanism: Mechanism,
     /// How many files have views: what others ask before they take a lock.
     count: AtomicUsize,
     files: Mutex<HashMap<u64, Arc<Mapping>>>,
@@ -29,6 +32,37 @@ pub(crate) struct Views {
     dirty: Mutex<Vec<Arc<Area>>>,
     /// The last fault that could not be answered.
     failed: Mutex<Option<FailedFault>>,
+}
+
+/// How stores to views are noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mechanism {
+    /// By SIGSEGV, on any file or device. A system call that stores to a page that is protected gets EFAULT: see
+    /// [`View::pin`](super::View::pin).
+    Signal,
+    /// By userfaultfd, in memory (tmpfs, memfd). System calls wait as loads and stores do.
+    Userfault,
+    /// Loads and stores are calls: the medium cannot be mapped.
+    Calls,
+}
+
+/// Shared and private views' guards, and how stores to shared views are noticed.
+type Guards = (Arc<dyn Guard>, Option<Arc<dyn Guard>>, Mechanism);
+
+/// Who stands between views and a medium that can be mapped: as wanted, or what is best. That is userfaultfd in memory,
+/// unless the kernel has 2 MiB pages there, which it would take apart.
+fn guards(medium: &Arc<dyn Medium>, wanted: Option<Mechanism>) -> Option<Guards> {
+    let window = medium.window().filter(|_| wanted != Some(Mechanism::Calls))?;
+    let kernel = Kernel::new(window.file.try_clone().ok()?, window.huge, window.sync);
+    let private: Arc<dyn Guard> = Arc::new(kernel.again().ok()?);
+    let is_best = window.memory && !window.huge && wanted.is_none();
+    if is_best || window.memory && wanted == Some(Mechanism::Userfault) {
+        let again = kernel.again().ok()?;
+        if let Some(userfault) = Userfault::new(again) {
+            return Some((Arc::new(userfault), Some(private), Mechanism::Userfault));
+        }
+    }
+    Some((Arc::new(kernel), Some(private), Mechanism::Signal))
 }
 
 /// A fault that could not be answered: the thread got SIGBUS.
@@ -60,22 +94,29 @@ pub(crate) struct Mapping {
 
 impl Views {
     /// No views yet, of a medium; and how many kernel mappings they may have.
-    pub fn new(medium: &Arc<dyn Medium>, budget: usize) -> Self {
-        let window = medium
-            .window()
-            .and_then(|window| Some(Kernel::new(window.file.try_clone().ok()?, window.huge, window.sync)));
-        let guard: Arc<dyn Guard> = match window {
-            Some(kernel) => Arc::new(kernel),
-            None => Arc::new(Shim::new(Arc::clone(medium))),
-        };
+    pub fn new(medium: &Arc<dyn Medium>, budget: usize, wanted: Option<Mechanism>) -> Self {
+        let (guard, private, mechanism) = guards(medium, wanted)
+            .unwrap_or_else(|| (Arc::new(Shim::new(Arc::clone(medium))), None, Mechanism::Calls));
         Views {
             door: Arc::new(Door::new(budget)),
+            private: private.unwrap_or_else(|| Arc::clone(&guard)),
             guard,
+            mechanism,
             count: AtomicUsize::new(0),
             files: Mutex::default(),
             dirty: Mutex::default(),
             failed: Mutex::default(),
         }
+    }
+
+    /// What stands between a view and the medium.
+    pub fn guard(&self, stores: Stores) -> &Arc<dyn Guard> {
+        if stores == Stores::Private { &self.private } else { &self.guard }
+    }
+
+    /// How stores are noticed.
+    pub fn mechanism(&self) -> Mechanism {
+        self.mechanism
     }
 
     fn files(&self) -> Ordered<MutexGuard<'_, HashMap<u64, Arc<Mapping>>>> {
@@ -167,6 +208,9 @@ impl Views {
     /// Lets faults that waited for a thaw be answered.
     pub fn thaw(&self) {
         super::request::thaw();
+        if self.mechanism == Mechanism::Userfault {
+            super::guard::thaw();
+        }
     }
 
     /// Takes kernel mappings from where there are most of them, until the budget has room.

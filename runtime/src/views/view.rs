@@ -77,7 +77,7 @@ impl File {
                 "the file is not DAX: see its dax flag and the engine's dax option",
             ));
         }
-        let guard = Arc::clone(&self.core.views.guard);
+        let guard = Arc::clone(self.core.views.guard(stores));
         if guard.is_memory() {
             signal::install().map_err(|error| Error::Mapping(error.kind()))?;
         }

@@ -4,6 +4,7 @@ use super::{check_bytes, volume};
 use paxfs_format::device::{Access, Device};
 use paxfs_runtime::engine::{Dax, Engine, Options};
 use paxfs_runtime::medium::{Granularity, Medium, Recorder};
+use paxfs_runtime::views::Mechanism;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +15,10 @@ use tempfile::TempDir;
 pub enum Media {
     /// A medium that cannot be mapped: loads and stores are calls.
     Shim,
-    /// A file on tmpfs: memory.
+    /// A file on tmpfs, with what is best there.
     Memory,
+    /// A file on tmpfs, with signals.
+    Signals,
     /// A file behind the page cache.
     File,
 }
@@ -23,13 +26,14 @@ pub enum Media {
 impl Media {
     /// Those that this machine has.
     pub fn all() -> Vec<Self> {
-        let memory = Path::new("/dev/shm").is_dir().then_some(Self::Memory);
-        [Some(Self::Shim), memory, Some(Self::File)].into_iter().flatten().collect()
+        let memory = Path::new("/dev/shm").is_dir().then_some([Self::Memory, Self::Signals]);
+        [Self::Shim].into_iter().chain(memory.into_iter().flatten()).chain([Self::File]).collect()
     }
 }
 
 /// A volume that outlives its engine.
 pub struct Volume {
+    media: Media,
     medium: Option<Arc<Recorder>>,
     path: PathBuf,
     _directory: TempDir,
@@ -37,7 +41,8 @@ pub struct Volume {
 
 impl Volume {
     pub fn new(media: Media, bytes: usize) -> Self {
-        let place = if media == Media::Memory { PathBuf::from("/dev/shm") } else { std::env::temp_dir() };
+        let is_memory = matches!(media, Media::Memory | Media::Signals);
+        let place = if is_memory { PathBuf::from("/dev/shm") } else { std::env::temp_dir() };
         let directory = tempfile::tempdir_in(place).unwrap();
         let path = directory.path().join("image");
         let image = volume(bytes);
@@ -46,7 +51,7 @@ impl Volume {
         if medium.is_none() {
             std::fs::write(&path, image).unwrap();
         }
-        Volume { medium, path, _directory: directory }
+        Volume { media, medium, path, _directory: directory }
     }
 
     pub fn path(&self) -> &Path {
@@ -57,7 +62,8 @@ impl Volume {
         self.open_with(Options { interval: Duration::ZERO, dax, ..Options::default() })
     }
 
-    pub fn open_with(&self, options: Options) -> Engine {
+    pub fn open_with(&self, mut options: Options) -> Engine {
+        options.mechanism = options.mechanism.or((self.media == Media::Signals).then_some(Mechanism::Signal));
         match &self.medium {
             Some(medium) => Engine::on_medium(Arc::clone(medium) as Arc<dyn Medium>, options).unwrap(),
             None => Engine::on(Device::open(&self.path, Access::Exclusive).unwrap(), options).unwrap(),

@@ -23,7 +23,7 @@ pub(crate) struct Kernel {
     sync: bool,
 }
 
-fn pointer(at: usize) -> *mut c_void {
+pub(super) fn pointer(at: usize) -> *mut c_void {
     ptr::with_exposed_provenance_mut(at)
 }
 
@@ -31,6 +31,16 @@ impl Kernel {
     /// Views of an open device.
     pub fn new(file: File, huge: bool, sync: bool) -> Self {
         Kernel { file, huge, sync }
+    }
+
+    /// What is mapped.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The same once more.
+    pub fn again(&self) -> io::Result<Self> {
+        Ok(Kernel { file: self.file.try_clone()?, ..*self })
     }
 
     fn reserve_at(at: usize, length: usize, flags: MapFlags) -> io::Result<*mut c_void> {
@@ -43,7 +53,7 @@ impl Kernel {
     }
 
     /// A forked process must not store where nobody would notice.
-    fn keep_from_children(at: *mut c_void, length: usize) -> io::Result<()> {
+    pub(super) fn keep_from_children(at: *mut c_void, length: usize) -> io::Result<()> {
         // SAFETY: the addresses were just mapped by the caller; the advice changes nothing for this process.
         unsafe { madvise(at, length, Advice::LinuxDontFork) }.map_err(io::Error::from)
     }
