@@ -417,7 +417,7 @@ fn check_range(range: &Range<u64>) -> Result<()> {
 }
 
 /// Whether a file that may only grow may be changed from `offset` on.
-fn check_append(inode: &Inode, offset: u64) -> Result<()> {
+pub(crate) fn check_append(inode: &Inode, offset: u64) -> Result<()> {
     if inode.flags.get() & InodeFlags::APPEND != 0 && offset < inode.size.get() {
         Err(Error::NotPermitted("the file may only grow"))
     } else {

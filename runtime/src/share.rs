@@ -3,7 +3,7 @@
 use crate::core::NAME_BLOCKS;
 use crate::data::{Writer, next_data, read};
 use crate::error::{Error, Result};
-use crate::file::File;
+use crate::file::{File, check_append};
 use crate::inodes::State;
 use crate::map::{clip, overlapping, remap};
 use crate::medium::Point;
@@ -49,6 +49,7 @@ impl File {
             return Ok(());
         }
         let ranges = Ranges::checked(from, to, length, size, state.inode.size.get(), same)?;
+        check_append(&state.inode, to)?;
         check_alike(&state.inode, other.as_ref().map_or(&state.inode, |other| &other.inode))?;
         let extents = {
             let source = other.as_ref().map_or(&state.inode, |other| &other.inode);
