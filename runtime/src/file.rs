@@ -236,6 +236,8 @@ impl File {
         let writer = Writer { core: &self.core, joined: &joined, number: self.cell.number };
         let mut state = self.cell.write();
         check_mutable(&state.inode)?;
+        // What it does before it fails is part of the transaction, too: a block that was copied to be zeroed.
+        self.core.inodes.set_dirty(&self.cell, &mut state);
         let answer = change(&writer, &mut state)?;
         state.inode.modified = joined.now;
         joined.changed(&self.cell, &mut state);

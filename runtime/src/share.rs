@@ -57,6 +57,8 @@ impl File {
         };
         joined.promise(self.cell.number, blocks_to_share(extents.len()))?;
         let writer = Writer { core: &self.core, joined: &joined, number: self.cell.number };
+        // As in `change_once`.
+        self.core.inodes.set_dirty(&self.cell, &mut state);
         if to > state.inode.size.get() {
             writer.zero_behind_size(&mut state, to)?;
             self.core.medium().drain(Point::Data);

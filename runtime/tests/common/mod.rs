@@ -41,6 +41,11 @@ impl Disk {
         Disk { medium: Arc::new(Recorder::forgetful(volume(bytes), Granularity::CacheLine)) }
     }
 
+    /// What another would find on it now.
+    pub fn copy(&self) -> Self {
+        Disk { medium: Arc::new(Recorder::forgetful(self.medium.now(), Granularity::CacheLine)) }
+    }
+
     pub fn open(&self) -> Engine {
         let medium: Arc<dyn Medium> = self.medium.clone();
         Engine::on_medium(medium, engine::Options { interval: Duration::ZERO }).unwrap()
