@@ -41,6 +41,11 @@ impl Disk {
         Disk { medium: Arc::new(Recorder::forgetful(volume(bytes), Granularity::CacheLine)) }
     }
 
+    pub fn of_groups(bytes: usize, groups: u64) -> Self {
+        let bytes = volume_of(bytes, Some(groups));
+        Disk { medium: Arc::new(Recorder::forgetful(bytes, Granularity::CacheLine)) }
+    }
+
     /// What another would find on it now.
     pub fn copy(&self) -> Self {
         Disk { medium: Arc::new(Recorder::forgetful(self.medium.now(), Granularity::CacheLine)) }
