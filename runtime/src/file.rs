@@ -258,6 +258,8 @@ impl File {
         let writer = Writer { core: &self.core, joined: &joined, number: self.cell.number };
         let mut state = self.cell.write();
         check_mutable(&state.inode)?;
+        // What it does before it fails is part of the transaction, too: a block that was copied to be zeroed.
+        self.core.inodes.set_dirty(&self.cell, &mut state);
         let answer = change(&writer, &mut state)?;
         state.inode.modified = joined.now;
         joined.changed(&self.cell, &mut state);
@@ -453,7 +455,7 @@ fn check_range(range: &Range<u64>) -> Result<()> {
 }
 
 /// Whether a file that may only grow may be changed from `offset` on.
-fn check_append(inode: &Inode, offset: u64) -> Result<()> {
+pub(crate) fn check_append(inode: &Inode, offset: u64) -> Result<()> {
     if inode.flags.get() & InodeFlags::APPEND != 0 && offset < inode.size.get() {
         Err(Error::NotPermitted("the file may only grow"))
     } else {

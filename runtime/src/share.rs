@@ -3,7 +3,7 @@
 use crate::core::NAME_BLOCKS;
 use crate::data::{Writer, next_data, read};
 use crate::error::{Error, Result};
-use crate::file::File;
+use crate::file::{File, check_append};
 use crate::inodes::State;
 use crate::map::{clip, overlapping, remap};
 use crate::medium::Point;
@@ -49,6 +49,7 @@ impl File {
             return Ok(());
         }
         let ranges = Ranges::checked(from, to, length, size, state.inode.size.get(), same)?;
+        check_append(&state.inode, to)?;
         self.check_alike(source)?;
         self.stand_still(&state, other.as_deref(), &ranges)?;
         let extents = {
@@ -57,6 +58,8 @@ impl File {
         };
         joined.promise(self.cell.number, blocks_to_share(extents.len()))?;
         let writer = Writer { core: &self.core, joined: &joined, number: self.cell.number };
+        // As in `change_once`.
+        self.core.inodes.set_dirty(&self.cell, &mut state);
         if to > state.inode.size.get() {
             writer.zero_behind_size(&mut state, to)?;
             self.core.medium().drain(Point::Data);

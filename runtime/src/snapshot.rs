@@ -287,23 +287,36 @@ struct Copying<'o> {
 }
 
 impl Copying<'_> {
-    /// Copies all inodes; returns the first, which has no name yet.
+    /// Copies all inodes; returns the first, which has no name yet. Without space for all of them there are none.
     fn make(&self) -> Result<Arc<Cell>> {
-        let copies = self.new_inodes()?;
+        let mut copies = Vec::new();
+        let made = self.new_inodes(&mut copies).and_then(|()| self.fill_all(&copies));
+        if made.is_err() {
+            let names = Names { core: self.core, joined: self.joined };
+            for copy in &copies {
+                // What they share was not counted yet.
+                names.unnamed(copy, &mut copy.write(), &mut Vec::new())?;
+            }
+        }
+        made
+    }
+
+    /// Gives the copies their contents; returns the first.
+    fn fill_all(&self, copies: &[Arc<Cell>]) -> Result<Arc<Cell>> {
         let mut shared = Vec::new();
-        for (member, copy) in self.tree.members.iter().zip(&copies) {
+        for (member, copy) in self.tree.members.iter().zip(copies) {
             let source = member.cell.read().inode;
             let mut state = copy.write();
-            self.fill(&source, &mut state.inode, &copies, &mut shared)?;
-            self.copy_attributes(&source, &mut state.inode, &member.names, &copies)?;
+            self.fill(&source, &mut state.inode, copies, &mut shared)?;
+            self.copy_attributes(&source, &mut state.inode, &member.names, copies)?;
         }
         let first = copies.first().cloned().ok_or(Error::NotFound)?;
         Writer { core: self.core, joined: self.joined, number: first.number }.share(&shared)?;
         Ok(first)
     }
 
-    /// An inode for each of the tree, in the group of its source, which has no names and no contents.
-    fn new_inodes(&self) -> Result<Vec<Arc<Cell>>> {
+    /// An inode for each of the tree, in the group of its source, which has no names and no contents: into `copies`.
+    fn new_inodes(&self, copies: &mut Vec<Arc<Cell>>) -> Result<()> {
         // Whole chunks: what is in a block that is new needs no place in the journal.
         let mut counts: BTreeMap<u32, u32> = BTreeMap::new();
         for member in &self.tree.members {
@@ -320,13 +333,15 @@ impl Copying<'_> {
                 }
             }
         }
-        let copy = |member: &Member| {
+        for member in &self.tree.members {
             let source = member.cell.read().inode;
-            self.joined.new_inode(self.core.home(member.cell.number), |number, generation| {
-                self.empty_copy(&source, number, generation, member.names.len())
-            })
-        };
-        self.tree.members.iter().map(copy).collect()
+            copies.push(
+                self.joined.new_inode(self.core.home(member.cell.number), |number, generation| {
+                    self.empty_copy(&source, number, generation, member.names.len())
+                })?,
+            );
+        }
+        Ok(())
     }
 
     fn empty_copy(&self, source: &Inode, number: u64, generation: u32, names: usize) -> Inode {

@@ -120,6 +120,65 @@ fn names_until_there_is_no_space_and_none_afterwards() {
     check(&disk);
 }
 
+/// What the engine did so far is whole on the medium when it is committed, and nothing else is.
+fn check_committed(engine: &Engine, disk: &Disk) {
+    engine.sync().unwrap();
+    let crashed = disk.copy();
+    crashed.open().close().unwrap();
+    check(&crashed);
+}
+
+/// It zeros the rest of the last block before it finds none: in a copy, when others have the block, too.
+#[test]
+fn a_write_far_behind_the_end_that_finds_no_space_leaves_the_file_what_it_has() {
+    let disk = Disk::new(8 << 20);
+    let engine = disk.open();
+    let file = create(&engine, b"file").unwrap();
+    file.write_at(0, &[1; 100]).unwrap();
+    create(&engine, b"clone").unwrap().clone_range(0, &file, 0, 0).unwrap();
+    fill(&engine, b"large");
+    engine.sync().unwrap();
+    let answer = file.write_at(2 * BLOCK, &vec![2; 8 * BLOCK as usize]);
+    assert!(matches!(answer, Err(Error::NoSpace)));
+    check_committed(&engine, &disk);
+    assert_eq!(file.size(), 100);
+    drop(file);
+    engine.close().unwrap();
+    check(&disk);
+}
+
+/// It may have made some of its inodes by then: what groups have left is enough for all, but not in one of them.
+#[test]
+fn a_snapshot_that_finds_no_space_leaves_nothing() {
+    let disk = Disk::of_groups(16 << 20, 8);
+    let engine = disk.open();
+    let source = engine.make_directory(engine.root(), b"source", &New::default()).unwrap();
+    // They spread over the groups.
+    for number in 0..8 {
+        let name = format!("directory {number}").into_bytes();
+        let directory = engine.make_directory(source, &name, &New::default()).unwrap();
+        for number in 0..8 {
+            engine.create(directory, format!("file {number}").as_bytes(), &New::default()).unwrap();
+        }
+    }
+    let blocks = fill(&engine, b"large") / BLOCK;
+    let large = open(&engine, b"large").unwrap();
+    let mut refused = 0;
+    while let Err(error) = engine.snapshot(source, engine.root(), b"snapshot", Access::Writable) {
+        assert!(matches!(error, Error::NoSpace));
+        check_committed(&engine, &disk);
+        for group in 0..8 {
+            let at = group * blocks / 8 + refused * 8;
+            large.punch_hole(at * BLOCK..(at + 8) * BLOCK).unwrap();
+        }
+        refused += 1;
+    }
+    assert!(refused > 3, "{refused}");
+    drop(large);
+    engine.close().unwrap();
+    check(&disk);
+}
+
 #[test]
 fn what_finds_no_space_changes_nothing() {
     let seeds = std::env::var("PAXFS_FULL_SEEDS").map_or(12, |seeds| seeds.parse().unwrap());
@@ -163,6 +222,9 @@ fn what_finds_no_space_changes_nothing() {
                 Err(Error::NoSpace) => {
                     refused += 1;
                     assert!(see(&engine) == before, "seed {seed}");
+                    if refused % 8 == 0 {
+                        check_committed(&engine, &disk);
+                    }
                 }
                 Err(error @ (Error::Damaged { .. } | Error::ShutDown)) => panic!("seed {seed}: {error}"),
                 _ => {}

@@ -42,6 +42,16 @@ impl Disk {
         Disk { medium: Arc::new(Recorder::forgetful(volume(bytes), Granularity::CacheLine)) }
     }
 
+    pub fn of_groups(bytes: usize, groups: u64) -> Self {
+        let bytes = volume_of(bytes, Some(groups));
+        Disk { medium: Arc::new(Recorder::forgetful(bytes, Granularity::CacheLine)) }
+    }
+
+    /// What another would find on it now.
+    pub fn copy(&self) -> Self {
+        Disk { medium: Arc::new(Recorder::forgetful(self.medium.now(), Granularity::CacheLine)) }
+    }
+
     pub fn open(&self) -> Engine {
         let medium: Arc<dyn Medium> = self.medium.clone();
         Engine::on_medium(medium, engine::Options { interval: Duration::ZERO, ..Default::default() }).unwrap()
