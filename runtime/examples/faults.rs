@@ -10,10 +10,12 @@
 #![allow(unsafe_code)]
 
 use core::ffi::{c_int, c_void};
+use paxfs_format::device::{Access, Device};
 use paxfs_runtime::engine::{Dax, Engine, Options};
 use paxfs_runtime::file::{File, Open};
+use paxfs_runtime::medium::{Mapped, Medium, Point};
 use paxfs_runtime::namespace::New;
-use paxfs_runtime::views::{Sharing, View};
+use paxfs_runtime::views::{Mechanism, Sharing, View};
 use std::path::Path;
 use std::process::ExitCode;
 use std::ptr;
@@ -43,8 +45,28 @@ fn run(image: &Path) -> Result<()> {
     let bare = bare(&beside);
     let _ = std::fs::remove_file(&beside);
     let bare = bare?;
-    let engine = Engine::open(image, Options { dax: Dax::Always, ..Options::default() })?;
-    // The medium's pages are there: the host's own first touch of one costs more than all else.
+    println!("{:<44} {:>10} {:>10} {:>7}", "first store", "paxfs", "bare", "ratio");
+    let options = Options { dax: Dax::Always, ..Options::default() };
+    match (bare.huge, bare.userfault) {
+        (Some(huge), _) => rows(&open(image, options)?, HUGE, huge, &bare)?,
+        (None, userfault) => {
+            let signal = Options { mechanism: Some(Mechanism::Signal), ..options };
+            rows(&open(image, signal)?, PAGE, bare.signal, &bare)?;
+            match userfault {
+                Some(userfault) => rows(&open(image, options)?, PAGE, userfault, &bare)?,
+                None => println!("(userfaultfd: not allowed here, skipped)"),
+            }
+        }
+    }
+    let engine = Engine::open(image, options)?;
+    speed(&engine)?;
+    engine.close()?;
+    Ok(())
+}
+
+/// Opens the volume. The medium's pages are there: the host's own first touch of one costs more than all else.
+fn open(image: &Path, options: Options) -> Result<Engine> {
+    let engine = Engine::open(image, options)?;
     let fill = create(&engine, "fill")?;
     let bytes = vec![1; 32 << 20];
     while engine.statistics()?.available > (64 << 20) / PAGE as u64 {
@@ -53,55 +75,39 @@ fn run(image: &Path) -> Result<()> {
     drop(fill);
     engine.unlink(engine.root(), b"fill")?;
     engine.sync()?;
-    println!("{:<44} {:>10} {:>10} {:>7}", "first store", "paxfs", "bare", "ratio");
+    Ok(engine)
+}
+
+/// First stores to pages, or to runs of 2 MiB, beside the bare mechanism.
+fn rows(engine: &Engine, unit: usize, mechanism: Duration, bare: &Bare) -> Result<()> {
     let line = |what: &str, ours: Duration, bare: Duration| {
         let ratio = ours.as_secs_f64() / bare.as_secs_f64();
         println!("{what:<44} {:>7.2} us {:>7.2} us {ratio:>6.2}x", us(ours), us(bare));
     };
-    println!("{:<44} {:>10} {:>7.2} us", "(bare: mprotect and SIGSEGV)", "", us(bare.signal));
-    match bare.userfault {
-        Some(userfault) => println!("{:<44} {:>10} {:>7.2} us", "(bare: userfaultfd)", "", us(userfault)),
-        None => println!("(userfaultfd: not allowed here, skipped)"),
-    }
-    for unit in [PAGE, HUGE] {
-        let bytes = if unit == PAGE { 16 << 20 } else { 128 << 20 };
-        let name = if unit == PAGE { "4 KiB" } else { "2 MiB" };
-        let (signal, copy, zeros) = if unit == PAGE {
-            (bare.signal, bare.copy, bare.zeros)
-        } else {
-            let Some(huge) = bare.huge else {
-                println!("(2 MiB pages: not where the image is, skipped)");
-                break;
-            };
-            (huge, bare.copy_huge, bare.zeros_huge)
-        };
-        let file = create(&engine, name)?;
-        file.write_at(0, &vec![1; bytes])?;
-        let view = file.map(0..bytes as u64, Sharing::Shared)?;
-        stores(&view, unit)?;
-        view.sync(0..bytes as u64)?;
-        line(&format!("{name}, clean"), stores(&view, unit)?, signal);
-        let hole = create(&engine, "hole")?;
-        hole.truncate(bytes as u64)?;
-        line(
-            &format!("{name}, hole"),
-            stores(&hole.map(0..bytes as u64, Sharing::Shared)?, unit)?,
-            signal + zeros,
-        );
-        let other = create(&engine, "copy")?;
-        other.clone_range(0, &file, 0, 0)?;
-        line(&format!("{name}, shared: the other moves (copy out)"), stores(&view, unit)?, signal + copy);
-        other.truncate(0)?;
-        other.clone_range(0, &file, 0, 0)?;
-        let both = other.map(0..PAGE as u64, Sharing::Shared)?;
-        line(&format!("{name}, shared: the writer moves (redirect)"), stores(&view, unit)?, signal + copy);
-        drop((view, both));
-        for name in [name, "hole", "copy"] {
-            engine.unlink(engine.root(), name.as_bytes())?;
-        }
-    }
-    speed(&engine)?;
-    engine.close()?;
+    let (bytes, name, copy, zeros) = match unit {
+        PAGE => (16 << 20, "4 KiB", bare.copy, bare.zeros),
+        _ => (128 << 20, "2 MiB", bare.copy_huge, bare.zeros_huge),
+    };
+    let name = format!("{:?}, {name}", engine.mechanism());
+    let file = create(engine, "file")?;
+    file.write_at(0, &vec![1; bytes])?;
+    let view = file.map(0..bytes as u64, Sharing::Shared)?;
+    stores(&view, unit)?;
+    view.sync(0..bytes as u64)?;
+    line(&format!("{name}, clean"), stores(&view, unit)?, mechanism);
+    let hole = create(engine, "hole")?;
+    hole.truncate(bytes as u64)?;
+    let holes = hole.map(0..bytes as u64, Sharing::Shared)?;
+    line(&format!("{name}, hole"), stores(&holes, unit)?, mechanism + zeros);
+    let other = create(engine, "copy")?;
+    other.clone_range(0, &file, 0, 0)?;
+    line(&format!("{name}, shared: the other moves"), stores(&view, unit)?, mechanism + copy);
+    other.truncate(0)?;
+    other.clone_range(0, &file, 0, 0)?;
+    let both = other.map(0..PAGE as u64, Sharing::Shared)?;
+    line(&format!("{name}, shared: the writer moves"), stores(&view, unit)?, mechanism + copy);
+    drop((view, both, holes));
+    ["file", "hole", "copy"].iter().try_for_each(|name| engine.unlink(engine.root(), name.as_bytes()))?;
     Ok(())
 }
 
@@ -228,15 +234,18 @@ fn bare(path: &Path) -> Result<Bare> {
         libc::sigaction(libc::SIGSEGV, &raw const before, ptr::null_mut());
         libc::mprotect(base.cast(), BYTES, access);
         let userfault = userfault(base, 16 << 20);
-        let copy = |bytes: usize| {
-            let from = vec![3_u8; HUGE];
+        // As the engine copies: past the caches, and then a fence.
+        let medium = Mapped::new(Device::open(path, Access::Exclusive)?).ok_or("the file is not writable")?;
+        let from = vec![3_u8; HUGE];
+        let fenced = |bytes: usize, each: &dyn Fn(u64)| {
             timed(BYTES / 2 / bytes, |index| {
-                ptr::copy_nonoverlapping(from.as_ptr(), base.add(index * bytes), bytes);
+                each((index * bytes) as u64);
+                let _ = medium.fence(Point::Data);
             })
         };
-        let zeros = |bytes: usize| {
-            timed(BYTES / 2 / bytes, |index| ptr::write_bytes(base.add(index * bytes), 0, bytes))
-        };
+        let copy =
+            |bytes: usize| fenced(bytes, &|at| medium.store_nt(at, from.get(..bytes).unwrap_or_default()));
+        let zeros = |bytes: usize| fenced(bytes, &|at| medium.zero_nt(at..at + bytes as u64));
         let (copy_huge, zeros_huge) = (copy(HUGE), zeros(HUGE));
         let found =
             Bare { signal, huge, userfault, copy: copy(PAGE), zeros: zeros(PAGE), copy_huge, zeros_huge };

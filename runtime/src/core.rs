@@ -327,7 +327,7 @@ impl Core {
     }
 
     /// Numbers of all groups, that of an inode first.
-    fn groups_from(&self, near: u32) -> impl Iterator<Item = u32> {
+    pub fn groups_from(&self, near: u32) -> impl Iterator<Item = u32> {
         let count = self.volume.geometry.groups().max(1);
         (0..count).map(move |step| u32::try_from((u64::from(near) + step) % count).unwrap_or(0))
     }

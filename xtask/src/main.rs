@@ -2,7 +2,8 @@
 //!
 //! * What users get: [`man`], [`completions`], put together by [`dist`] for [`install`] and [`deb`].
 //! * What the tools do: [`demo`] shows it, [`accept`] and [`verify`] prove it on real files, [`peers`] measures it side by side with
-//!   other file systems' tools, [`age`] how a volume fares in long use.
+//!   other file systems' tools, [`age`] how a volume fares in long use,
+//!   [`mapped`] what loads and stores cost.
 //! * What they withstand: [`fuzz`]. What the engine withstands: [`proofs`].
 //! * Underneath: [`tools`] (which tools there are), [`cargo`] (building them), [`toolbox`] (having them under the names
 //!   that users type), [`shell`] (commands shown with what they print).
@@ -19,6 +20,7 @@ mod dist;
 mod fuzz;
 mod install;
 mod man;
+mod mapped;
 mod page;
 mod peers;
 mod proofs;
@@ -50,6 +52,8 @@ enum Task {
     Peers(peers::Arguments),
     /// Use a volume hard for long, and say how its free space lies then
     Age(age::Arguments),
+    /// Measure mapped files: what a fault costs, what is mapped by 2 MiB, how long a snapshot stops those who store
+    Mapped(mapped::Arguments),
     /// Fuzz a target, or all, for a time
     Fuzz(fuzz::Arguments),
     /// Damage small volumes, a field or some bytes each time, and have them checked
@@ -80,6 +84,7 @@ fn main() -> ExitCode {
         Task::VerifyBlocks(arguments) => verify::run(&arguments),
         Task::Peers(arguments) => peers::run(&arguments),
         Task::Age(arguments) => age::run(&arguments),
+        Task::Mapped(arguments) => mapped::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Damage(arguments) => fuzz::damage(&arguments),
         Task::Kill(arguments) => proofs::kill(&arguments),

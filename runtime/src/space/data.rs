@@ -54,6 +54,19 @@ impl Group {
         Some((start, length))
     }
 
+    /// Gives out one run of so many blocks, at a block that is congruent to `offset` modulo 2 MiB if there is such a one.
+    /// Blocks that are kept back may be taken: it is for copies on write.
+    pub fn allocate_run(&mut self, length: u32, offset: u64) -> Option<u32> {
+        let residue = block_u32(offset % HUGE_BLOCKS);
+        let aligned =
+            || self.usable.find_aligned(length, residue).filter(|_| u64::from(length) >= HUGE_BLOCKS);
+        let fitting =
+            || self.usable.best_fit(length).filter(|(_, found)| *found >= length).map(|(start, _)| start);
+        let start = aligned().or_else(fitting)?;
+        self.take(start, length);
+        Some(start)
+    }
+
     fn find(&mut self, want: u32, goal: Option<u32>, fit: Fit) -> Option<(u32, u32)> {
         let huge = block_u32(HUGE_BLOCKS);
         if let Some(goal) = goal

@@ -3,7 +3,7 @@
 use super::area::Area;
 use crate::below::{Below, pieces};
 use crate::core::{Core, Joined};
-use crate::data::{Purpose, Writer};
+use crate::data::Writer;
 use crate::error::{Error, Result};
 use crate::inodes::State;
 use crate::map::{clip, remap};
@@ -52,17 +52,7 @@ impl Area {
         }
         let writer = Writer { core, joined: &joined, number: self.cell.number };
         // The others get one run, or nothing.
-        let wanted = [(mine.offset.get()..mine.end(), Purpose::Copy)];
-        let copy = match writer.allocate_all(&mut state, wanted) {
-            Ok(runs) => runs.into_iter().flatten().collect::<Vec<_>>(),
-            Err(Error::NoSpace) => return Ok(Some(false)),
-            Err(error) => return Err(error),
-        };
-        state.goal = None;
-        let [copy] = copy.as_slice() else {
-            writer.give_back(&copy)?;
-            return Ok(Some(false));
-        };
+        let Some(copy) = core.run_for_copy(&mine, self.cell.number)? else { return Ok(Some(false)) };
         core.copy_blocks(mine.start.get(), copy.start.get(), mine.length.get().into());
         core.medium().drain(Point::Data);
         let shift = |start: u64| start - mine.start.get() + copy.start.get();
@@ -78,7 +68,7 @@ impl Area {
             // Nothing that can be seen of it changed.
             core.inodes.set_dirty(&cell, &mut other);
         }
-        release_and_share(&writer, &parts, &moved, copy)?;
+        release_and_share(&writer, &parts, &moved, &copy)?;
         self.modified(&joined, &mut state);
         Ok(Some(true))
     }
@@ -192,6 +182,17 @@ impl Core {
             others.entry(owner).or_default().push(part);
         }
         Ok(Some(others))
+    }
+
+    /// A run of blocks for a copy of another.
+    fn run_for_copy(&self, run: &Extent, near: u64) -> Result<Option<Extent>> {
+        for number in self.groups_from(self.home(near)) {
+            if let Some(start) = self.group(number)?.allocate_run(run.length.get(), run.offset.get()) {
+                let start = self.volume.geometry.volume_block(number, start);
+                return Ok(Some(Extent { start: start.into(), ..*run }));
+            }
+        }
+        Ok(None)
     }
 
     /// Copies blocks of the medium, past the caches.
