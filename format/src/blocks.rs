@@ -7,14 +7,15 @@ pub trait Blocks: Sync {
     /// Whole blocks there are.
     fn blocks(&self) -> u64;
 
-    /// One block. Its bytes are zeros when the medium failed there: see [`Blocks::failed`].
+    /// One block. Its bytes are zeros when the medium failed there: see [`Blocks::failed`]. An engine refuses one that
+    /// contradicts itself.
     fn block(&self, block: u64) -> Result<&[u8; 4096], MediumError>;
 
     /// Whether the medium failed while somebody read the block.
     fn failed(&self, block: u64) -> bool;
 
     /// Whether the block's checksum was found to fit since it came from the medium, and may not fit now because it was
-    /// changed: an engine's blocks. What the block says of itself is checked all the same.
+    /// changed: an engine's blocks. What the block says it is, is checked all the same.
     fn verified(&self, block: u64) -> bool {
         let _ = block;
         false

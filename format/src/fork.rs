@@ -7,7 +7,7 @@ use crate::header::{BlockKind, Expected};
 use crate::index::Index;
 use crate::inode::{ForkFormat, Inode, MAX_SYMLINK, Which};
 use crate::record::{Key, Record};
-use crate::tree::{Tree, TreeError};
+use crate::tree::{At, Defect, Tree, TreeError};
 use crate::units::BlockNo;
 use crate::volume::{StructureFault, Volume};
 use zerocopy::FromBytes;
@@ -132,7 +132,8 @@ impl<B: Blocks> Volume<B> {
         }
     }
 
-    /// The bodies of entries of a fork that may hold `cookie` or a higher one, in the order of their cookies.
+    /// The bodies of entries of a fork that may hold `cookie` or a higher one, in the order of their cookies. Goes on past
+    /// what is out of that order.
     pub fn bodies<'v>(
         &'v self,
         inode: &'v Inode,
@@ -171,19 +172,26 @@ impl<B: Blocks> Volume<B> {
         cookie: u64,
     ) -> impl Iterator<Item = Result<Body<'v>, ForkFault>> + 'v {
         let mut records = tree.range_around(&self.blocks, Key::at(cookie)).peekable();
-        let mut ordinal = 0;
+        let (mut next, mut last) = (0, None);
         core::iter::from_fn(move || {
-            let record = match records.next()? {
-                Ok(at) => at.record,
+            let At { record, leaf, .. } = match records.next()? {
+                Ok(at) => at,
                 Err(error) => return Some(Err(error.into())),
             };
+            let ordinal = next;
+            next += 1;
+            // Else a web of shared leaves would have the same blocks read over and over.
+            if last >= Some(record.key()) {
+                let error = TreeError { block: leaf, level: 0, fault: Defect::Order(record.key()) };
+                return Some(Err(error.into()));
+            }
+            last = Some(record.key());
             let high = match records.peek() {
                 Some(Ok(next)) => next.record.cookie.get().saturating_sub(1),
                 _ => u64::MAX,
             };
             let (block, low) = (record.block.get(), record.cookie.get());
             let place = BodyPlace::Block { ordinal, block };
-            ordinal += 1;
             let bytes = self.body_block(inode, which.entry_kind(), block, 0);
             Some(bytes.map(|bytes| Body { place, bytes, low, high }))
         })

@@ -1,7 +1,7 @@
 //! Inputs without feedback: the n-th of a seed, always the same.
 
 use crate::samples::{Sample, samples};
-use crate::{damage, field_path, image_check, journal_replay, recipe};
+use crate::{damage, engine, field_path, image_check, journal_replay, recipe};
 use fastrand::Rng;
 use std::sync::OnceLock;
 
@@ -19,11 +19,12 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 5] = [
     Target { name: "image_check", run: image_check, make: image, seeds: no_seeds },
     Target { name: "journal_replay", run: journal_replay, make: journal, seeds: journals },
     Target { name: "field_path", run: field_path, make: path, seeds: paths },
     Target { name: "recipe", run: recipe, make: yaml, seeds: recipes },
+    Target { name: "engine", run: engine, make: opened, seeds: no_seeds },
 ];
 
 /// Single damages of small volumes; [`crate::image_check`] takes them.
@@ -57,6 +58,11 @@ fn random(rng: &mut Rng, length: usize) -> Vec<u8> {
 fn image(rng: &mut Rng) -> Vec<u8> {
     let length = if rng.u8(..) == 0 { rng.usize(..20_000) } else { rng.usize(..400) };
     random(rng, length)
+}
+
+/// Few damages, so that the volume can be opened, or as for [`image`].
+fn opened(rng: &mut Rng) -> Vec<u8> {
+    if rng.u8(..4) == 0 { image(rng) } else { single_damage(rng) }
 }
 
 /// One damage of a sample, half of them of a single field, half of bytes.

@@ -1,7 +1,7 @@
 //! Fuzz targets: what must never panic, hang, or take memory out of proportion, whatever bytes it meets.
 //!
-//! * The targets: [`image_check`], [`journal_replay`], [`field_path`], [`recipe`]. Each is a function of bytes: what is
-//!   random is in them, so that bytes reproduce all.
+//! * The targets: [`image_check`], [`journal_replay`], [`field_path`], [`recipe`], [`engine`]. Each is a function of
+//!   bytes: what is random is in them, so that bytes reproduce all.
 //! * Where bytes come from: libFuzzer (`fuzz_targets/`), or [`generate`], which makes the n-th input of a seed without any
 //!   feedback, on stable Rust; `cargo xtask fuzz` runs that, in processes that are watched.
 //! * What bytes mean: [`draw`] (numbers from bytes), [`samples`] (small intact volumes), [`damage`] (what becomes of one),
@@ -15,11 +15,13 @@ pub mod generate;
 pub mod samples;
 pub mod tools;
 
+mod engine;
 mod field_path;
 mod image_check;
 mod journal_replay;
 mod recipe;
 
+pub use engine::engine;
 pub use field_path::field_path;
 pub use image_check::{image_check, image_of};
 pub use journal_replay::journal_replay;

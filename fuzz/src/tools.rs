@@ -70,7 +70,7 @@ pub fn ask_all(device: Device, data: &[u8]) {
 }
 
 /// Eight bytes that follow from all of the data (FNV-1a).
-fn digest(data: &[u8]) -> u64 {
+pub fn digest(data: &[u8]) -> u64 {
     let hash = data.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });

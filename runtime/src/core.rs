@@ -14,6 +14,7 @@ use crate::inodes::{Cell, Inodes, State};
 use crate::locks::{Ordered, Rank, take};
 use crate::medium::Medium;
 use crate::pages::Pages;
+use crate::sound;
 use crate::space::{Context, Group, SpaceError};
 use crate::views::Views;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -40,7 +41,7 @@ pub(crate) struct Core {
     pub committing: Mutex<Body>,
     /// Number of the running transaction.
     pub running: AtomicU64,
-    /// One rename between directories at a time.
+    /// One operation on two directories at a time.
     renaming: Mutex<()>,
     /// Number of the last transaction that is durable.
     pub durable: AtomicU64,
@@ -108,7 +109,7 @@ impl Core {
             .map_err(|error| Error::damaged("the superblock", error))?;
         let seed = paxfs_format::header::Seed::new(&superblock.uuid);
         let views = Views::new(&medium, options.mappings());
-        let volume = Volume::new(Pages::new(medium, seed), superblock, geometry);
+        let volume = Volume::new(Pages::new(medium, Some((seed, geometry))), superblock, geometry);
         let core = Core {
             volume,
             groups: Vec::new(),
@@ -214,7 +215,7 @@ impl Core {
     pub fn free_page(&self, block: u64) -> Result<()> {
         let place = self.volume.geometry.locate(block);
         let place = place.ok_or_else(|| Error::damaged(format_args!("block {block}"), "past the volume"))?;
-        self.group(place.group)?.free_metadata(place.block);
+        self.group(place.group)?.free_metadata(place.block)?;
         self.pages().forget(block);
         Ok(())
     }
@@ -336,7 +337,7 @@ impl Core {
         self.volume.geometry.locate(inode / INODES_PER_BLOCK).map_or(0, |place| place.group)
     }
 
-    /// Held by a rename.
+    /// Held by a rename, and by the removal of a directory.
     pub fn renaming(&self) -> Ordered<MutexGuard<'_, ()>> {
         take(Rank::Renaming, || lock(&self.renaming))
     }
@@ -358,8 +359,15 @@ impl Core {
 
     /// An inode in memory.
     pub fn inode(&self, number: u64) -> Result<Arc<Cell>> {
-        self.inodes
-            .get(number, || self.volume.inode(number).copied().map_err(|fault| Error::inode(number, &fault)))
+        self.inodes.get(number, || {
+            let inode = self.volume.inode(number).map_err(|fault| Error::inode(number, &fault))?;
+            // What a free one says means nothing.
+            let fault = if inode.is_free() { None } else { sound::fault(inode, &self.volume.geometry) };
+            match fault {
+                Some(field) => Err(Error::damaged(format_args!("inode {number}"), field)),
+                None => Ok(*inode),
+            }
+        })
     }
 }
 
@@ -384,7 +392,14 @@ impl Joined<'_> {
                     drop(group);
                     // A slot that was used before keeps its generation. One whose chunk is new begins with what no
                     // earlier chunk in that place can have had.
-                    let before = core.volume.inode(inode).map_or(0, |inode| inode.generation.get());
+                    let before = match core.volume.inode(inode) {
+                        Ok(before) if !before.is_free() => {
+                            let what = format_args!("the inode index of group {number}");
+                            return Err(Error::damaged(what, format_args!("inode {inode} is in use")));
+                        }
+                        Ok(before) => before.generation.get(),
+                        Err(_) => 0,
+                    };
                     let first = self.context.generation & u64::from(u32::MAX);
                     let first = u32::try_from(first).unwrap_or(1).max(1);
                     let generation = if before == 0 { first } else { before.wrapping_add(1).max(1) };
@@ -402,6 +417,9 @@ impl Joined<'_> {
     /// Promises blocks for metadata to the operation, so that it cannot fail for want of them halfway.
     pub fn promise(&mut self, near: u64, blocks: u64) -> Result<()> {
         let core = self.core;
+        if blocks > core.volume.geometry.blocks {
+            return Err(Error::NoSpace);
+        }
         let mut wanted = core.promised.fetch_add(blocks, Ordering::Relaxed) + blocks;
         self.promised += blocks;
         for number in core.groups_from(core.home(near)) {

@@ -8,7 +8,7 @@ use crate::below::{Below, pieces};
 use crate::core::{Core, Joined};
 use crate::error::{Error, Result};
 use crate::inodes::State;
-use crate::map::{clip, remap};
+use crate::map::{clip, extents_from, remap};
 use crate::medium::Point;
 use crate::pages::Pages;
 use crate::space::{Context, Counted, Fit, Group, Request, SpaceError, overlaid};
@@ -57,10 +57,9 @@ pub(crate) fn read(core: &Core, inode: &Inode, offset: u64, to: &mut [u8]) -> Re
     let wanted = usize::try_from(wanted).unwrap_or(to.len());
     let Some(to) = to.get_mut(..wanted).filter(|to| !to.is_empty()) else { return Ok(0) };
     let blocks = offset / BLOCK_BYTES..(offset + wanted as u64).div_ceil(BLOCK_BYTES);
-    let number = inode.header.place.get();
     let mut done = offset;
-    for extent in core.volume.extents_from(inode, blocks.start) {
-        let extent = extent.map_err(|fault| Error::fork(number, &fault))?;
+    for extent in extents_from(core, inode, blocks.start) {
+        let extent = extent?;
         let Some(part) = clip(&extent, &blocks) else { break };
         if part.flags.is_unwritten() {
             continue;
@@ -80,6 +79,17 @@ pub(crate) fn read(core: &Core, inode: &Inode, offset: u64, to: &mut [u8]) -> Re
         gap.fill(0);
     }
     Ok(wanted)
+}
+
+/// The first byte of a file at or after `offset` that is in no hole, wherever the file ends; `u64::MAX` when all are.
+pub(crate) fn next_data(core: &Core, inode: &Inode, offset: u64) -> Result<u64> {
+    for extent in extents_from(core, inode, offset / BLOCK_BYTES) {
+        let extent = extent?;
+        if !extent.flags.is_unwritten() {
+            return Ok((extent.offset.get() * BLOCK_BYTES).max(offset));
+        }
+    }
+    Ok(u64::MAX)
 }
 
 /// The part of a buffer that starts at file byte `base` which stands for file bytes `range`.
@@ -296,8 +306,7 @@ impl Writer<'_> {
 
     /// Whether no extent of the file is at a block or behind it.
     fn is_hole_from(&self, inode: &Inode, block: u64) -> Result<bool> {
-        let behind = self.core.volume.extents_from(inode, block).next().transpose();
-        behind.map(|extent| extent.is_none()).map_err(|fault| Error::fork(self.number, &fault))
+        extents_from(self.core, inode, block).next().transpose().map(|extent| extent.is_none())
     }
 
     /// Blocks for each of several ranges, and what for; all of them or none.
@@ -352,9 +361,13 @@ impl Writer<'_> {
         self.each_run(extents, Group::give_back)
     }
 
-    fn each_run(&self, extents: &[Extent], change: impl Fn(&mut Group, u32, u32)) -> Result<()> {
+    fn each_run(
+        &self,
+        extents: &[Extent],
+        change: impl Fn(&mut Group, u32, u32) -> core::result::Result<(), SpaceError>,
+    ) -> Result<()> {
         for (group, start, length) in self.runs(extents)? {
-            change(&mut *self.core.group(group)?, start, length);
+            change(&mut *self.core.group(group)?, start, length)?;
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use paxfs_format::group::TreeRoot;
 use paxfs_format::header::{BlockKind, Header};
 use paxfs_format::node::{Branch, MAX_BRANCHES, MAX_HEIGHT, Node};
 use paxfs_format::record::{Key, Record};
-use zerocopy::{FromBytes, Immutable, IntoBytes, Unaligned};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, Unaligned};
 
 /// Where the nodes of trees live while they change.
 pub trait Nodes {
@@ -225,10 +225,11 @@ impl<'n, R: Record, N: Nodes> TreeMut<'n, R, N> {
             self.add_nodes(level, &children, &mut top)?;
             level += 1;
         }
-        let (mut block, mut level) = match top.first {
-            Some(entry) => (entry.child.get(), level),
-            None => (0, 0),
+        let Some(entry) = top.first else {
+            self.root = TreeRoot::new_zeroed();
+            return Ok(());
         };
+        let mut block = entry.child.get();
         // Give height back.
         while level > 1 {
             let only = match items::<Branch>(self.node(block, level - 1)?) {

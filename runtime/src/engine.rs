@@ -12,11 +12,15 @@ use paxfs_format::geometry::{BLOCK_BYTES, Geometry};
 use paxfs_format::header::Seed;
 use paxfs_format::journal;
 use paxfs_format::superblock::{State, Superblock};
-use paxfs_format::units::Uuid;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
+
+/// Longest journal that is read. `mkfs.paxfs` makes none above a quarter of that.
+const JOURNAL_BLOCKS_MAX: u64 = 1 << 16;
+/// Highest number of a last transaction with which a volume is opened: more can follow than ever will.
+const TRANSACTION_MAX: u64 = 1 << 63;
 
 /// How a volume is opened.
 #[derive(Debug, Clone, Copy)]
@@ -197,7 +201,7 @@ impl Ticker {
 
 /// Replays the journal and marks the volume as open. Returns the superblock and the number of the last transaction.
 fn recover(medium: &Arc<dyn Medium>) -> Result<(Superblock, u64)> {
-    let blocks = Pages::new(Arc::clone(medium), Seed::new(&Uuid::default()));
+    let blocks = Pages::new(Arc::clone(medium), None);
     // A crash while block 0 was being written leaves a copy that is whole.
     let superblock = paxfs_format::volume::find(&blocks)?.superblock;
     superblock.understood()?;
@@ -206,6 +210,9 @@ fn recover(medium: &Arc<dyn Medium>) -> Result<(Superblock, u64)> {
         return Err(Error::damaged("the superblock", "the device is shorter than the volume"));
     }
     let seed = Seed::new(&superblock.uuid);
+    if geometry.journal_blocks > JOURNAL_BLOCKS_MAX {
+        return Err(Error::ReadOnly("the engine keeps no journal of more than 256 MiB"));
+    }
     let journal = geometry.journal();
     let length = usize::try_from((journal.end - journal.start) * BLOCK_BYTES).unwrap_or(0);
     let mut bytes = vec![0; length];
@@ -214,12 +221,15 @@ fn recover(medium: &Arc<dyn Medium>) -> Result<(Superblock, u64)> {
     if let Some(fault) = replay.fault {
         return Err(fault.into());
     }
-    let mut last = superblock.header.generation.get();
-    for transaction in &replay.live {
-        for write in &transaction.writes {
-            store_lines(&**medium, write, Point::Recovered);
-        }
-        last = last.max(transaction.sequence);
+    let last = replay.live.last().map_or(superblock.header.generation.get(), |live| live.sequence);
+    if last > TRANSACTION_MAX {
+        return Err(Error::damaged(
+            "the superblock or the journal",
+            "there is no number left for a transaction",
+        ));
+    }
+    for write in replay.live.iter().flat_map(|live| &live.writes) {
+        store_lines(&**medium, write, Point::Recovered);
     }
     // The homes are durable before the superblock says so: it makes the journal's transactions old.
     let _homes = medium.fence(Point::Recovered)?;

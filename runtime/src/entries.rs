@@ -66,6 +66,10 @@ impl<H: Head> Owned<H> {
         Owned { head: *entry.head, name: entry.name.to_vec(), value: entry.value.to_vec() }
     }
 
+    fn size(&self) -> usize {
+        entry_size(size_of::<H>(), self.name.len(), self.value.len())
+    }
+
     fn push(&self, to: &mut Vec<u8>) {
         push_entry(to, &self.head, &self.name, &self.value);
     }
@@ -194,7 +198,7 @@ impl<'o> Entries<'o> {
         let mut last = None;
         for entry in &mut all {
             // The next that is free, when names have the same lowest.
-            let cookie = last.map_or(0, |last: u64| last + 1).max(entry.head.cookie());
+            let cookie = last.map_or(0, |last: u64| last.saturating_add(1)).max(entry.head.cookie());
             entry.head = entry.head.with_cookie(cookie);
             last = Some(cookie);
         }
@@ -247,12 +251,17 @@ impl<'o> Entries<'o> {
         let (mut left, mut right) = (Vec::new(), Vec::new());
         let mut low = None;
         for entry in all {
-            if left.len() < BODY_SIZE / 2 {
+            let has_room = left.len() < BODY_SIZE / 2 && left.len() + entry.size() <= BODY_SIZE;
+            if has_room && right.is_empty() {
                 entry.push(&mut left);
             } else {
                 low.get_or_insert(entry.head.cookie());
                 entry.push(&mut right);
             }
+        }
+        // Entries as large as no writer makes them do not fit two blocks in any order.
+        if right.len() > BODY_SIZE {
+            return Err(Error::NoSpace);
         }
         let before = *inode;
         let new = self.new_body::<H>(inode, &right)?;

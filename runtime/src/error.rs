@@ -154,6 +154,10 @@ impl From<SpaceError> for Error {
                 format_args!("the {tree} tree of group {group}"),
                 format_args!("block {block}"),
             ),
+            SpaceError::NotInUse { group, block } => Error::damaged(
+                format_args!("what owns block {block} of group {group}"),
+                "the block is not in use",
+            ),
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Open files: reading, writing, space and sharing. And what can be asked and set of any inode.
 
 use crate::core::Core;
-use crate::data::{Purpose, Source, Writer, read};
+use crate::data::{Purpose, Source, Writer, next_data, read};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::inodes::{Cell, State};
-use crate::map::{clip, overlapping, remap};
+use crate::map::{clip, extents_from, overlapping, remap};
 use crate::medium::Point;
 use crate::namespace::check_mutable;
 use crate::views::{apart, is_in_view};
@@ -407,16 +407,8 @@ impl File {
     pub fn seek_data(&self, offset: u64) -> Result<u64> {
         let _look = self.core.look();
         let state = self.cell.read();
-        let size = state.inode.size.get();
-        for extent in
-            overlapping(&self.core, &state.inode, &(offset / BLOCK_BYTES..size.div_ceil(BLOCK_BYTES)))?
-        {
-            if !extent.flags.is_unwritten() {
-                let start = (extent.offset.get() * BLOCK_BYTES).max(offset);
-                return if start < size { Ok(start) } else { Err(Error::NoData) };
-            }
-        }
-        Err(Error::NoData)
+        let data = next_data(&self.core, &state.inode, offset)?;
+        if data < state.inode.size.get() { Ok(data) } else { Err(Error::NoData) }
     }
 
     /// The first byte at or after `offset` that is in a hole: `SEEK_HOLE`. The end of the file is one.
@@ -428,9 +420,8 @@ impl File {
             return Err(Error::NoData);
         }
         let mut at = offset;
-        for extent in
-            overlapping(&self.core, &state.inode, &(offset / BLOCK_BYTES..size.div_ceil(BLOCK_BYTES)))?
-        {
+        for extent in extents_from(&self.core, &state.inode, offset / BLOCK_BYTES) {
+            let extent = extent?;
             if extent.offset.get() * BLOCK_BYTES > at || extent.flags.is_unwritten() {
                 break;
             }

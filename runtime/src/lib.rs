@@ -37,8 +37,8 @@
 //!   inode), [`attributes`] (extended attributes), [`share`] (clone, dedupe), [`error`].
 //! * Below: `core` (what operations share, and joining transactions), `commit` (making them durable), `shadow` (large
 //!   ones), `locks` (their order), `rename`, `orphans`, `data`, `map`, `entries`, `values` and `fork` (what operations
-//!   change), [`inodes`], [`space`] and [`pages`] (what is in memory), [`edit`] (changing trees), [`medium`] (stores and
-//!   their order).
+//!   change), [`inodes`], [`space`] and [`pages`] (what is in memory), `sound` (what is believed), [`edit`] (changing
+//!   trees), [`medium`] (stores and their order).
 //!
 //! How it commits and recovers, and why that is right, is in `docs/DESIGN.md`.
 
@@ -65,6 +65,7 @@ mod rename;
 mod shadow;
 pub mod share;
 pub mod snapshot;
+mod sound;
 pub mod space;
 mod values;
 pub mod views;

@@ -24,7 +24,7 @@ pub(crate) enum Rank {
     Gate,
     /// Held alone by a commit while it gathers what was changed, or by an operation on many inodes.
     GateAlone,
-    /// Held by a rename.
+    /// Held by a rename, and by the removal of a directory.
     Renaming,
     /// A directory.
     Directory,

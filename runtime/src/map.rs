@@ -25,12 +25,29 @@ pub(crate) fn clip(extent: &Extent, range: &Range<u64>) -> Option<Extent> {
     })
 }
 
+/// The extents of a file that end past file block `from`, each behind the one before it.
+pub(crate) fn extents_from<'c>(
+    core: &'c Core,
+    inode: &'c Inode,
+    from: u64,
+) -> impl Iterator<Item = Result<Extent>> + 'c {
+    let number = inode.header.place.get();
+    let mut end = 0;
+    core.volume.extents_from(inode, from).map(move |extent| {
+        let extent = extent.map_err(|fault| Error::fork(number, &fault))?;
+        if extent.offset.get() < end {
+            return Err(Error::damaged(format_args!("inode {number}"), "extents that overlap"));
+        }
+        end = extent.end();
+        Ok(extent)
+    })
+}
+
 /// The extents of a file that overlap a range, whole.
 pub(crate) fn overlapping(core: &Core, inode: &Inode, range: &Range<u64>) -> Result<Vec<Extent>> {
-    let number = inode.header.place.get();
     let mut found = Vec::new();
-    for extent in core.volume.extents_from(inode, range.start) {
-        let extent = extent.map_err(|fault| Error::fork(number, &fault))?;
+    for extent in extents_from(core, inode, range.start) {
+        let extent = extent?;
         if extent.offset.get() >= range.end {
             break;
         }

@@ -97,7 +97,7 @@ pub(crate) fn check_mutable(inode: &Inode) -> Result<()> {
 }
 
 /// What a directory entry says.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Target {
     pub inode: u64,
     pub generation: u32,
@@ -108,6 +108,14 @@ impl Target {
     fn of(inode: &Inode) -> Option<Self> {
         let (number, generation) = (inode.header.place.get(), inode.generation.get());
         Some(Target { inode: number, generation, kind: inode.file_type()? })
+    }
+
+    /// Whether an inode is what its name says.
+    pub fn check(self, state: &State) -> Result<()> {
+        if Self::of(&state.inode) == Some(self) {
+            return Ok(());
+        }
+        Err(Error::damaged(format_args!("inode {}", self.inode), "not what its name says"))
     }
 
     pub fn head(&self, name: &[u8]) -> DirectoryEntry {
@@ -137,6 +145,17 @@ impl Names<'_> {
         let number = directory.header.place.get();
         let entry = self.core.volume.lookup(directory, name).map_err(|fault| Error::fork(number, &fault))?;
         entry.map(|entry| target_of(number, entry.head)).transpose()
+    }
+
+    /// The inode that a name in a directory leads to. It can be locked after the directory.
+    pub fn child(&self, directory: u64, target: Target) -> Result<Arc<Cell>> {
+        let child = self.core.inode(target.inode)?;
+        let above = [directory, self.core.volume.superblock.root.get()].contains(&target.inode);
+        if above || child.is_directory != (target.kind == FileType::Directory) {
+            let what = format_args!("directory inode {directory}");
+            return Err(Error::damaged(what, format_args!("a name of inode {}", target.inode)));
+        }
+        Ok(child)
     }
 
     /// Adds a name to a directory, and the pointer back to the inode.
@@ -455,6 +474,8 @@ impl Engine {
     fn remove_name(&self, directory: u64, name: &[u8], is_directory: bool) -> Result<()> {
         check_name(name)?;
         let joined = self.core.join()?;
+        // Where directories are in each other, by damage, two that are removed would wait for each other.
+        let _one = is_directory.then(|| self.core.renaming());
         let names = Names { core: &self.core, joined: &joined };
         let directory = self.core.inode(directory)?;
         let mut parent = directory.write();
@@ -465,8 +486,9 @@ impl Engine {
             (false, true) => return Err(Error::NotADirectory),
             _ => {}
         }
-        let child = self.core.inode(target.inode)?;
+        let child = names.child(directory.number, target)?;
         let mut state = child.write();
+        target.check(&state)?;
         check_mutable(&state.inode)?;
         if is_directory && state.inode.data.count.get() > 0 {
             return Err(Error::NotEmpty);

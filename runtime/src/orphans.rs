@@ -85,7 +85,11 @@ impl Names<'_> {
         }
         let fork = *inode.fork(which);
         match fork.format {
-            ForkFormat::BLOCK => self.core.free_page(fork.tree.block.get())?,
+            ForkFormat::BLOCK => {
+                let block = fork.tree.block.get();
+                self.core.volume.body_block(inode, which.entry_kind(), block, 0).map_err(broken)?;
+                self.core.free_page(block)?;
+            }
             ForkFormat::VALUES => values.free(inode.inline(which).unwrap_or_default())?,
             ForkFormat::TREE
                 if inode.file_type() != Some(FileType::Regular) || which == Which::Attributes =>
@@ -121,6 +125,12 @@ impl Core {
                 let joined = self.join()?;
                 let cell = self.inode(orphan)?;
                 let mut state = cell.write();
+                if state.inode.is_free() || state.inode.links.get() > 0 {
+                    return Err(Error::damaged(
+                        format_args!("inode {orphan}"),
+                        "an orphan that has names, or was freed",
+                    ));
+                }
                 Names { core: self, joined: &joined }.free(&cell, &mut state)?;
             }
         }

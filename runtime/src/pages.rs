@@ -10,18 +10,19 @@
 
 use crate::locks::{self, Ordered, Rank};
 use crate::medium::Medium;
+use crate::sound::is_sound;
 use core::cell::UnsafeCell;
 use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use paxfs_format::blocks::Blocks;
 use paxfs_format::device::MediumError;
-use paxfs_format::geometry::BLOCK_BYTES;
+use paxfs_format::geometry::{BLOCK_BYTES, Geometry};
 use paxfs_format::header::Seed;
 use paxfs_format::journal::{JournalRecord, LINE_SIZE};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Its checksum fitted when it came from the medium, or it was made here.
+/// It was sound and its checksum fitted when it came from the medium, or it was made here.
 const VERIFIED: u8 = 1;
 /// Changed since the last commit.
 const DIRTY: u8 = 2;
@@ -29,6 +30,8 @@ const DIRTY: u8 = 2;
 const FRESH: u8 = 4;
 /// Given back since the last commit.
 const FREED: u8 = 8;
+/// Its checksum fitted when it came from the medium, but it contradicts itself: nobody is to read it.
+const UNSOUND: u8 = 16;
 
 #[repr(align(64))]
 struct Page {
@@ -96,7 +99,8 @@ fn get<T>(place: &AtomicPtr<T>, make: impl FnOnce() -> T) -> &T {
 /// The metadata blocks in memory.
 pub struct Pages {
     medium: Arc<dyn Medium>,
-    seed: Seed,
+    /// What is needed to verify blocks, once it is known.
+    volume: Option<(Seed, Geometry)>,
     /// By block number: 2^18 blocks (1 GiB), of these 512 (2 MiB: a cluster), of these one. The last is for blocks past
     /// the end.
     tables: Box<[AtomicPtr<Table<Table<Page>>>]>,
@@ -127,12 +131,12 @@ fn lock<T>(mutex: &Mutex<T>) -> Ordered<MutexGuard<'_, T>> {
 }
 
 impl Pages {
-    /// None yet.
-    pub fn new(medium: Arc<dyn Medium>, seed: Seed) -> Self {
+    /// None yet. Those of a volume that is not known yet are all unverified.
+    pub fn new(medium: Arc<dyn Medium>, volume: Option<(Seed, Geometry)>) -> Self {
         let tables = usize::try_from(medium.len() / BLOCK_BYTES / TABLE_BLOCKS).unwrap_or(usize::MAX);
         let tables = core::iter::repeat_with(AtomicPtr::default).take(tables.saturating_add(2)).collect();
         let (count, hand, dirty_bytes) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
-        Pages { medium, seed, tables, count, hand, dirty: Mutex::new(Vec::new()), dirty_bytes }
+        Pages { medium, volume, tables, count, hand, dirty: Mutex::new(Vec::new()), dirty_bytes }
     }
 
     /// The medium below.
@@ -167,8 +171,10 @@ impl Pages {
         self.page_or(block, || {
             let mut bytes = [0; 4096];
             self.medium.load(block.saturating_mul(BLOCK_BYTES), &mut bytes);
-            let verified = self.seed.verify(&bytes).is_ok();
-            Page::new(bytes, if verified { VERIFIED } else { 0 })
+            let intact = self.volume.filter(|(seed, _)| seed.verify(&bytes).is_ok());
+            let state =
+                intact.map(|(_, geometry)| if is_sound(&bytes, &geometry) { VERIFIED } else { UNSOUND });
+            Page::new(bytes, state.unwrap_or(0))
         })
     }
 
@@ -219,18 +225,13 @@ impl Pages {
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn fresh(&self, block: u64) -> &mut [u8; 4096] {
         let page = self.page_or(block, || Page::new([0; 4096], 0));
-        page.state.fetch_and(!FREED, Ordering::Relaxed);
+        page.state.fetch_and(!(FREED | UNSOUND), Ordering::Relaxed);
         self.set_dirty(block, page, u64::MAX);
         page.state.fetch_or(FRESH, Ordering::Relaxed);
         // SAFETY: the caller's promise.
         let bytes = unsafe { &mut *page.bytes.get() };
         bytes.fill(0);
         bytes
-    }
-
-    /// Whether the page was made since the last commit.
-    pub fn is_fresh(&self, block: u64) -> bool {
-        self.page(block).state.load(Ordering::Relaxed) & FRESH != 0
     }
 
     /// Says that the block was given back: it need not reach the medium any more.
@@ -357,8 +358,12 @@ impl Blocks for Pages {
             let offset = block.saturating_mul(BLOCK_BYTES);
             return Err(MediumError::OutOfRange { offset, length: BLOCK_BYTES, device: self.medium.len() });
         }
+        let page = self.page(block);
+        if page.state.load(Ordering::Relaxed) & UNSOUND != 0 {
+            return Err(MediumError::Unsound { block });
+        }
         // SAFETY: whoever reads a page holds what it belongs to; see the head of this file.
-        Ok(unsafe { &*self.page(block).bytes.get() })
+        Ok(unsafe { &*page.bytes.get() })
     }
 
     fn failed(&self, _block: u64) -> bool {

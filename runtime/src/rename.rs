@@ -5,7 +5,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::inodes::{Cell, State};
 use crate::locks::Ordered;
-use crate::namespace::{Names, Rename, check_changeable, check_mutable, check_name};
+use crate::namespace::{Names, Rename, check_changeable, check_directory, check_mutable, check_name};
 use paxfs_format::inode::FileType;
 use std::sync::{Arc, RwLockWriteGuard};
 
@@ -48,6 +48,10 @@ impl Names<'_> {
 
     fn rename(&self, from: u64, old: &[u8], to: u64, new: &[u8], how: Rename) -> Result<()> {
         let (source, target) = (self.core.inode(from)?, self.core.inode(to)?);
+        // What is no directory is not locked beside one.
+        for cell in [&source, &target] {
+            check_directory(&cell.read())?;
+        }
         let (above_source, above_target) =
             if from == to { Default::default() } else { (self.upwards(from)?, self.upwards(to)?) };
         // The one above first.
@@ -83,11 +87,13 @@ impl Names<'_> {
             let is_directory = moved.kind == FileType::Directory;
             return Err(if is_directory { Error::NotEmpty } else { Error::IsADirectory });
         }
-        let child = self.core.inode(moved.inode)?;
-        let other = there.map(|there| self.core.inode(there.inode)).transpose()?;
+        let child = self.child(from, moved)?;
+        let other = there.map(|there| self.child(to, there)).transpose()?;
         let (mut state, mut other_state) = lock_two(&child, other.as_ref());
+        moved.check(&state)?;
         check_mutable(&state.inode)?;
-        if let Some(other) = &other_state {
+        if let Some((other, there)) = other_state.as_ref().zip(there) {
+            there.check(other)?;
             check_mutable(&other.inode)?;
         }
         match (how, there, &other, &mut other_state) {

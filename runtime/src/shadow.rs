@@ -13,7 +13,7 @@ use paxfs_format::group::{GroupTree, TreeRoot};
 use paxfs_format::header::{BlockKind, Header};
 use paxfs_format::inode::{ForkFormat, Which};
 use paxfs_format::node::{MAX_HEIGHT, Node};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use zerocopy::FromBytes;
 
@@ -48,7 +48,9 @@ impl Core {
             match *tree {
                 TreeName::Group(number, which) => {
                     let root = *self.group(number)?.header.root(which);
-                    let block = self.shadow_tree(&root, which.kind(), number.into(), number, context)?;
+                    let header =
+                        Header::new(which.kind(), root.block.get(), number.into(), context.generation);
+                    let block = self.shadow_tree(&root, header, number, context)?;
                     let mut group = self.group(number)?;
                     group.header.root_mut(which).block = block.into();
                     group.changed = true;
@@ -109,66 +111,22 @@ impl Core {
                 }
                 (fork.tree, which.node_kind(state.inode.file_type()))
             };
-            let block = self.shadow_tree(&root, kind, number, self.home(number), context)?;
+            let header = Header::new(kind, root.block.get(), number, context.generation);
+            let block = self.shadow_tree(&root, header, self.home(number), context)?;
             crate::fork::fork_mut(&mut cell.write().inode, which).tree.block = block.into();
         }
         self.seal_inode(cell, context.generation);
         Ok(())
     }
 
-    /// Moves the changed nodes of a tree and those above them; returns the block of the root.
-    fn shadow_tree(
-        &self,
-        root: &TreeRoot,
-        kind: BlockKind,
-        owner: u64,
-        near: u32,
-        context: &Context,
-    ) -> Result<u64> {
+    /// Moves the changed nodes of a tree, whose headers are like that one, and those above them; returns the block of the
+    /// root.
+    fn shadow_tree(&self, root: &TreeRoot, header: Header, near: u32, context: &Context) -> Result<u64> {
+        let mut shadowing = Shadowing { core: self, header, near, context, seen: HashSet::new() };
         match root.height.get().checked_sub(1) {
-            Some(level) if level < MAX_HEIGHT => {
-                let header = Header::new(kind, root.block.get(), owner, context.generation);
-                self.shadow_below(root.block.get(), level, header, near, context)
-            }
+            Some(level) if level < MAX_HEIGHT => shadowing.below(root.block.get(), level),
             _ => Ok(root.block.get()),
         }
-    }
-
-    fn shadow_below(
-        &self,
-        block: u64,
-        level: u32,
-        header: Header,
-        near: u32,
-        context: &Context,
-    ) -> Result<u64> {
-        if let Some(below) = level.checked_sub(1) {
-            let mut expected = header;
-            expected.level = u16::try_from(level).unwrap_or(u16::MAX).into();
-            let node = verified_node(self.pages(), block, &expected).and_then(Node::branches);
-            let broken = || Error::damaged(format_args!("tree node in block {block}"), "not what it must be");
-            let children: Vec<u64> =
-                node.ok_or_else(broken)?.iter().map(|branch| branch.child.get()).collect();
-            for (index, child) in children.into_iter().enumerate() {
-                let moved = self.shadow_below(child, below, header, near, context)?;
-                if moved != child
-                    && let Some(entry) =
-                        self.node_mut(block)?.branches_mut().and_then(|all| all.get_mut(index))
-                {
-                    entry.child = moved.into();
-                }
-            }
-        }
-        if !self.pages().is_logged(block) {
-            return Ok(block);
-        }
-        let new = self.allocate_page(near, context)?;
-        let bytes = *self.node_mut(block)?;
-        let moved = self.node_mut(new)?;
-        *moved = bytes;
-        moved.header.place = new.into();
-        self.free_page(block)?;
-        Ok(new)
     }
 
     #[allow(unsafe_code, clippy::mut_from_ref)]
@@ -176,6 +134,52 @@ impl Core {
         // SAFETY: a commit holds the gate alone, so nobody else touches any page, and no borrow outlives its statement.
         let bytes = unsafe { self.pages().page_mut(block) };
         Node::mut_from_bytes(bytes).map_err(|_| Error::damaged(format_args!("block {block}"), "no node"))
+    }
+}
+
+/// The moving of one tree's nodes.
+struct Shadowing<'c> {
+    core: &'c Core,
+    /// What their headers have in common.
+    header: Header,
+    /// The group where new ones are put.
+    near: u32,
+    context: &'c Context,
+    /// Branch nodes that were visited: in a tree none is met twice.
+    seen: HashSet<u64>,
+}
+
+impl Shadowing<'_> {
+    /// Moves a node if it changed, and those below it; returns its block.
+    fn below(&mut self, block: u64, level: u32) -> Result<u64> {
+        let core = self.core;
+        if let Some(below) = level.checked_sub(1) {
+            let mut expected = self.header;
+            expected.level = u16::try_from(level).unwrap_or(u16::MAX).into();
+            let node = verified_node(core.pages(), block, &expected).filter(|_| self.seen.insert(block));
+            let broken = || Error::damaged(format_args!("tree node in block {block}"), "not what it must be");
+            let branches = node.and_then(Node::branches).ok_or_else(broken)?;
+            let children: Vec<u64> = branches.iter().map(|branch| branch.child.get()).collect();
+            for (index, child) in children.into_iter().enumerate() {
+                let moved = self.below(child, below)?;
+                if moved != child
+                    && let Some(entry) =
+                        core.node_mut(block)?.branches_mut().and_then(|all| all.get_mut(index))
+                {
+                    entry.child = moved.into();
+                }
+            }
+        }
+        if !core.pages().is_logged(block) {
+            return Ok(block);
+        }
+        let new = core.allocate_page(self.near, self.context)?;
+        let bytes = *core.node_mut(block)?;
+        let moved = core.node_mut(new)?;
+        *moved = bytes;
+        moved.header.place = new.into();
+        core.free_page(block)?;
+        Ok(new)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Sharing blocks between files: clone and dedupe of ranges, and unsharing.
 
 use crate::core::NAME_BLOCKS;
-use crate::data::{Writer, read};
+use crate::data::{Writer, next_data, read};
 use crate::error::{Error, Result};
 use crate::file::File;
 use crate::inodes::State;
@@ -118,7 +118,16 @@ impl File {
     pub fn unshare(&self, range: Range<u64>) -> Result<()> {
         let mut buffer = vec![0; 1 << 20];
         let mut at = range.start - range.start % BLOCK_BYTES;
-        while at < range.end.min(self.size()) {
+        loop {
+            // Holes are passed over, however long they are.
+            at = match self.seek_data(at) {
+                Ok(data) => data - data % BLOCK_BYTES,
+                Err(Error::NoData) => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            if at >= range.end {
+                return Ok(());
+            }
             self.change(|writer, state| {
                 let length = read(writer.core, &state.inode, at, &mut buffer)?;
                 let bytes = buffer.get(..length).unwrap_or_default();
@@ -126,7 +135,6 @@ impl File {
             })?;
             at += buffer.len() as u64;
         }
-        Ok(())
     }
 
     fn check_sharing(&self, source: &File) -> Result<()> {
@@ -171,6 +179,13 @@ impl File {
         let (mut left, mut right) = (vec![0; 1 << 18], vec![0; 1 << 18]);
         let mut done = 0;
         while done < length {
+            // What is a hole in both is passed over.
+            let gap = (next_data(&self.core, one, at + done)? - (at + done))
+                .min(next_data(&self.core, other, other_at + done)? - (other_at + done));
+            if gap > 0 {
+                done = done.saturating_add(gap);
+                continue;
+            }
             let step = usize::try_from(length - done).unwrap_or(left.len()).min(left.len());
             let (Some(a), Some(b)) = (left.get_mut(..step), right.get_mut(..step)) else { return Ok(false) };
             let read_a = read(&self.core, one, at + done, a)?;

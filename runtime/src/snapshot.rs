@@ -87,6 +87,7 @@ impl Tree {
             return Ok(());
         }
         let cell = core.inode(target.inode)?;
+        target.check(&cell.read())?;
         if !whole && cell.read().inode.flags.get() & InodeFlags::SNAPSHOT != 0 {
             return Ok(());
         }
@@ -166,12 +167,16 @@ impl Engine {
         let joined = self.core.join_alone()?;
         let names = Names { core: &self.core, joined: &joined };
         let parent = self.core.inode(directory)?;
-        let mut parent_state = parent.write();
-        check_changeable(&parent_state)?;
-        let target = names.find(&parent_state.inode, name)?.ok_or(Error::NotFound)?;
+        // The walk finds a tree that the directory itself is in: it is locked behind that.
+        let target = {
+            let parent = parent.read();
+            check_changeable(&parent)?;
+            names.find(&parent.inode, name)?.ok_or(Error::NotFound)?
+        };
         if target.kind != FileType::Directory {
             return Err(Error::NotADirectory);
         }
+        target.check(&names.child(directory, target)?.read())?;
         let tree = Tree::walk(&self.core, target.inode, true)?;
         for member in &tree.members {
             if member.cell.read().inode.flags.get() & (InodeFlags::IMMUTABLE | InodeFlags::APPEND) != 0 {
@@ -184,6 +189,7 @@ impl Engine {
             ));
         }
         let mut released = Vec::new();
+        let mut parent_state = parent.write();
         for (index, member) in tree.members.iter().enumerate() {
             let mut state = member.cell.write();
             if index == 0 {
@@ -247,26 +253,29 @@ fn remove_member(
 
 /// Blocks for metadata that a snapshot of the tree can need.
 fn cost(core: &Core, tree: &Tree) -> Result<u64> {
-    let (mut blocks, mut extents) = (0, 0);
+    // What a damaged inode says may be anything: then there is not space enough.
+    let (mut blocks, mut extents) = (0_u64, 0_u64);
     for member in &tree.members {
         let number = member.cell.number;
         let state = member.cell.read();
         let inode = &state.inode;
-        blocks += 2;
-        match inode.file_type() {
+        let (own, shared) = match inode.file_type() {
             // Half of the entries' own blocks is air at worst, and their index is small.
-            Some(FileType::Directory) => blocks += inode.size.get() / (BLOCK_BYTES / 2),
-            Some(FileType::Symlink) => blocks += value_blocks(inode.size.get()) as u64,
-            _ => extents += usize::try_from(inode.data.count.get()).unwrap_or(usize::MAX),
-        }
+            Some(FileType::Directory) => (inode.size.get() / (BLOCK_BYTES / 2), 0),
+            Some(FileType::Symlink) => (value_blocks(inode.size.get()) as u64, 0),
+            _ => (0, inode.data.count.get()),
+        };
+        blocks = blocks.saturating_add(own).saturating_add(2);
+        extents = extents.saturating_add(shared);
         if inode.attributes.format != ForkFormat::INLINE {
             for entry in core.volume.attributes(inode) {
                 let entry = entry.map_err(|fault| Error::fork(number, &fault))?;
-                blocks += value_blocks(entry.head.value_length.get().into()) as u64;
+                let value = value_blocks(entry.head.value_length.get().into()) as u64;
+                blocks = blocks.saturating_add(value);
             }
         }
     }
-    Ok(blocks + blocks_to_share(extents))
+    Ok(blocks.saturating_add(blocks_to_share(usize::try_from(extents).unwrap_or(usize::MAX))))
 }
 
 /// The making of a snapshot's inodes.

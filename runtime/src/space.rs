@@ -32,6 +32,7 @@ pub(crate) use settle::verified_node;
 
 use crate::pages::Pages;
 use log::Log;
+use paxfs_format::chunk::CHUNK_BLOCKS;
 use paxfs_format::geometry::Geometry;
 use paxfs_format::group::{GroupHeader, GroupTree};
 use paxfs_format::header::Seed;
@@ -55,6 +56,14 @@ pub enum SpaceError {
         tree: &'static str,
         /// The node.
         block: u64,
+    },
+    /// A block is given back that is not in use as what it is given back. Some structure on the medium is wrong.
+    #[error("group {group}: block {block} is given back and not in use; run fsck.paxfs")]
+    NotInUse {
+        /// The group.
+        group: u32,
+        /// The block in the group.
+        block: u32,
     },
 }
 
@@ -150,22 +159,30 @@ impl Group {
         let mut free = Runs::default();
         group.each::<paxfs_format::free::Free>(GroupTree::Free, pages, context, |record| {
             free.insert(record.start.get(), record.length.get());
+            true
         })?;
-        group.usable = free.clone();
-        group.free = free;
         let mut clusters = Clusters::new(block_u32(context.geometry.cluster_blocks));
         group.each::<paxfs_format::cluster::Cluster>(GroupTree::Clusters, pages, context, |record| {
             clusters.load(record);
+            !free.overlaps(record.start.get(), clusters.cluster_blocks())
         })?;
-        group.clusters = clusters;
         let mut chunks = BTreeMap::new();
         group.each::<paxfs_format::chunk::Chunk>(GroupTree::Inodes, pages, context, |record| {
+            let start = record.start.get();
             let chunk = Chunk { used: record.used.get(), orphans: record.orphans.get(), ..Chunk::default() };
-            chunks.insert(record.start.get(), chunk);
+            chunks.insert(start, chunk);
+            clusters.are_used(start..start + CHUNK_BLOCKS)
         })?;
         group.roomy =
             chunks.iter().filter(|(_, chunk)| chunk.used != u64::MAX).map(|(start, _)| *start).collect();
-        group.chunks = chunks;
+        // Counted here, so that nobody counts on what the header says.
+        let count = |bits: fn(&Chunk) -> u64| -> u64 {
+            chunks.values().map(|chunk| u64::from(bits(chunk).count_ones())).sum()
+        };
+        group.header.inodes_used = count(|chunk| chunk.used).into();
+        group.header.orphans = count(|chunk| chunk.orphans).into();
+        group.usable = free.clone();
+        (group.free, group.clusters, group.chunks) = (free, clusters, chunks);
         Ok(group)
     }
 
@@ -174,19 +191,22 @@ impl Group {
         Tree::new(tree.kind(), self.number.into(), self.header.root(tree), space, context.seed)
     }
 
+    /// Shows each record of a tree whose records do not overlap; `see` says whether it can be.
     fn each<R: Record>(
         &self,
         tree: GroupTree,
         pages: &Pages,
         context: &Context,
-        mut see: impl FnMut(&R),
+        mut see: impl FnMut(&R) -> bool,
     ) -> Result<(), SpaceError> {
-        let space = context.geometry.group_space(self.number);
+        let mut end = 0;
         for at in self.tree::<R>(tree, context).range(pages, Key::MIN) {
             let broken = |block| SpaceError::Broken { group: self.number, tree: tree.name(), block };
             let at = at.map_err(|error| broken(error.block))?;
-            at.record.check(&space).map_err(|_| broken(at.leaf))?;
-            see(&at.record);
+            if at.record.key().start < end || !see(&at.record) {
+                return Err(broken(at.leaf));
+            }
+            end = at.record.end();
         }
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! Values in blocks of their own: those of attributes and targets of symlinks that are too long for where they belong.
 
 use crate::core::{Core, Joined};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use paxfs_format::entry::{BODY_SIZE, BodyBlock, value_blocks};
-use paxfs_format::header::{BlockKind, Header};
+use paxfs_format::header::{BlockKind, Expected, Header};
 use zerocopy::FromBytes;
 
 /// The values of one inode.
@@ -47,6 +47,11 @@ impl<'o> Values<'o> {
     /// Gives back the blocks of a value.
     pub(crate) fn free(&self, pointers: &[u8]) -> Result<()> {
         let numbers = pointers.chunks_exact(8).filter_map(|bytes| bytes.try_into().ok());
-        numbers.map(u64::from_le_bytes).try_for_each(|block| self.core.free_page(block))
+        numbers.map(u64::from_le_bytes).try_for_each(|block| {
+            let expected = Expected { kind: BlockKind::VALUE, place: block, owner: self.inode };
+            let value = self.core.volume.structure(expected);
+            value.map_err(|fault| Error::inode(self.inode, &fault))?;
+            self.core.free_page(block)
+        })
     }
 }

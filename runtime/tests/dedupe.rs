@@ -82,3 +82,26 @@ fn holes_unwritten_extents_and_written_zeros_are_the_same() {
         }
     }
 }
+
+/// However long they are.
+#[test]
+fn holes_are_passed_over() {
+    let disk = Disk::new(8 << 20);
+    let engine = disk.open();
+    let files = [b"to", b"by"].map(|name| {
+        let file = create(&engine, name);
+        file.write_at(1 << 60, &[7; 100]).unwrap();
+        file.write_at(0, &[7; BLOCK]).unwrap();
+        file
+    });
+    let [to, from] = files;
+    let answer = to.dedupe_range(0, &from, 0, to.size()).unwrap();
+    assert_eq!(answer, Dedupe::Same { shared: 2 * BLOCK as u64 });
+    to.unshare(0..u64::MAX).unwrap();
+    assert_eq!((to.seek_data(1).unwrap(), to.seek_data(BLOCK as u64).unwrap()), (1, 1 << 60));
+    assert_eq!((to.seek_hole(0).unwrap(), to.seek_hole(1 << 60).unwrap()), (BLOCK as u64, to.size()));
+    assert!(to.extents().unwrap().iter().zip(from.extents().unwrap()).all(|(a, b)| a.start != b.start));
+    drop((to, from));
+    engine.close().unwrap();
+    check(&disk);
+}

@@ -5,7 +5,6 @@ mod common;
 
 use common::Disk;
 use paxfs_format::header::Seed;
-use paxfs_format::units::Uuid;
 use paxfs_runtime::medium::Medium;
 use paxfs_runtime::pages::Pages;
 use paxfs_runtime::space::{Context, Group};
@@ -14,10 +13,9 @@ use std::sync::Arc;
 /// Group 1 of a new volume.
 fn group(disk: &Disk) -> (Group, Pages, Context) {
     let medium: Arc<dyn Medium> = disk.medium.clone();
-    let found =
-        paxfs_format::volume::find(&Pages::new(Arc::clone(&medium), Seed::new(&Uuid::default()))).unwrap();
+    let found = paxfs_format::volume::find(&Pages::new(Arc::clone(&medium), None)).unwrap();
     let seed = Seed::new(&found.superblock.uuid);
-    let pages = Pages::new(medium, seed);
+    let pages = Pages::new(medium, Some((seed, found.geometry)));
     let volume = paxfs_format::volume::Volume::new(pages, found.superblock, found.geometry);
     let header = *volume.group(1).unwrap();
     let context = Context { geometry: found.geometry, seed, generation: 1, rmap: true };

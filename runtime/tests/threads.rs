@@ -105,6 +105,20 @@ fn a_rename_onto_a_directory_above_does_not_wait() {
     });
 }
 
+/// Files are locked behind directories, whoever gives one as the directory that a name is to be in.
+#[test]
+fn a_rename_into_a_file_is_refused() {
+    let engine = in_memory();
+    let (root, new) = (engine.root(), New::default());
+    let file = engine.create(root, b"file", &new).unwrap();
+    let directory = engine.make_directory(root, b"directory", &new).unwrap();
+    engine.create(directory, b"moved", &new).unwrap();
+    let answer = engine.rename(directory, b"moved", file, b"moved", Rename::Replace);
+    assert!(matches!(answer, Err(Error::NotADirectory)));
+    let answer = engine.rename(file, b"moved", directory, b"moved", Rename::Replace);
+    assert!(matches!(answer, Err(Error::NotADirectory)));
+}
+
 /// A directory that somebody wants another name for may be above the one that the name is to be in.
 #[test]
 fn a_link_to_a_directory_does_not_wait_for_it() {

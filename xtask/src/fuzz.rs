@@ -17,7 +17,7 @@ use watch::{Bounds, Campaign};
 /// What to fuzz.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// image_check, journal_replay, field_path, recipe, damage, or all
+    /// image_check, journal_replay, field_path, recipe, engine, damage, or all
     target: String,
     /// How long, for each target
     #[arg(long, value_name = "N", default_value_t = 60)]
@@ -109,7 +109,7 @@ pub fn damage(arguments: &DamageArguments) -> Result<()> {
 /// One input, here.
 fn alone(target: &Target, input: &[u8]) -> Result<()> {
     eprintln!("{}: {} bytes", target.name, input.len());
-    if target.name == DAMAGE.name || target.name == "image_check" {
+    if [DAMAGE.name, "image_check", "engine"].contains(&target.name) {
         for line in paxfs_fuzz::image_of(input).1 {
             eprintln!("  {line}");
         }

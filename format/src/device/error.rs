@@ -35,6 +35,12 @@ pub enum MediumError {
         /// Where the region before it ends, in bytes.
         end: u64,
     },
+    /// An engine does not read a block that contradicts itself, although its checksum fits.
+    #[error("block {block} contradicts itself")]
+    Unsound {
+        /// The block.
+        block: u64,
+    },
 }
 
 /// Why a device could not be opened, made, sized or synced.

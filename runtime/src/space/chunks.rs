@@ -57,18 +57,19 @@ impl Group {
     }
 
     /// Gives back the blocks of chunks that have no inode left, but for the last that has room.
-    pub(super) fn remove_empty_chunks(&mut self, pages: &Pages, context: &Context) {
+    pub(super) fn remove_empty_chunks(&mut self, pages: &Pages, context: &Context) -> Result<(), SpaceError> {
         let changed: Vec<u32> = self.chunk_log.iter().copied().collect();
         for start in changed {
             let others = self.roomy.iter().any(|roomy| *roomy != start && self.chunks.contains_key(roomy));
             if others && self.chunks.get(&start).is_some_and(|chunk| chunk.used == 0) {
                 self.chunks.remove(&start);
                 for block in start..start + CHUNK_BLOCKS {
-                    self.free_metadata(block);
+                    self.free_metadata(block)?;
                     pages.forget(context.geometry.volume_block(self.number, block));
                 }
             }
         }
+        Ok(())
     }
 
     /// Chunk and bit of an inode of this group.

@@ -1,5 +1,6 @@
 //! The metadata clusters of a group, in memory.
 
+use core::ops::Range;
 use paxfs_format::cluster as on_disk;
 use paxfs_format::units::{Bits64, Run};
 use std::collections::{BTreeMap, BTreeSet};
@@ -129,21 +130,37 @@ impl Clusters {
         None
     }
 
-    /// Gives back a block.
-    pub fn free(&mut self, block: u32) {
+    /// Gives back a block; says whether it was in use.
+    pub fn free(&mut self, block: u32) -> bool {
         let start = block - block % self.size;
-        if let Some(cluster) = self.clusters.get_mut(&start) {
-            let (word, bit) = place(block - start);
-            if let (Some(used), Some(held)) = (cluster.used.get_mut(word), cluster.held.get_mut(word))
-                && *used >> bit & 1 != 0
-            {
-                *used &= !(1 << bit);
-                *held |= 1 << bit;
-                self.pending.push(block);
-                self.changed.insert(start);
-                self.free += 1;
-            }
-        }
+        let (word, bit) = place(block - start);
+        let cluster = self.clusters.get_mut(&start);
+        let words = cluster.and_then(|cluster| cluster.used.get_mut(word).zip(cluster.held.get_mut(word)));
+        let Some((used, held)) = words.filter(|(used, _)| **used >> bit & 1 != 0) else { return false };
+        *used &= !(1 << bit);
+        *held |= 1 << bit;
+        self.pending.push(block);
+        self.changed.insert(start);
+        self.free += 1;
+        true
+    }
+
+    /// Whether all of a run of blocks, which lies in one cluster, are in use.
+    pub fn are_used(&self, mut blocks: Range<u32>) -> bool {
+        let start = blocks.start - blocks.start % self.size;
+        let cluster = self.clusters.get(&start);
+        cluster.is_some_and(|cluster| {
+            blocks.all(|block| {
+                let (word, bit) = place(block - start);
+                cluster.used.get(word).is_some_and(|used| used >> bit & 1 != 0)
+            })
+        })
+    }
+
+    /// Whether a run of blocks has one in a cluster.
+    pub fn overlap(&self, start: u32, length: u32) -> bool {
+        let first = start - start % self.size;
+        self.clusters.range(first..start.saturating_add(length)).next().is_some()
     }
 
     /// What was freed so far belongs to the transaction being committed.

@@ -1,6 +1,6 @@
 //! Blocks for file data.
 
-use super::{Group, block_u32};
+use super::{Group, SpaceError, block_u32};
 use paxfs_format::geometry::HUGE_BLOCKS;
 
 /// How a run of data is to lie.
@@ -112,23 +112,29 @@ impl Group {
     }
 
     /// Gives back a run of data. It can be given out again when this transaction is durable.
-    pub fn release(&mut self, start: u32, length: u32) {
-        self.disown(start, length);
+    pub fn release(&mut self, start: u32, length: u32) -> Result<(), SpaceError> {
+        self.disown(start, length)?;
         self.pending.push((start, length));
+        Ok(())
     }
 
     /// Gives back a run that was given out and never used.
-    pub fn give_back(&mut self, start: u32, length: u32) {
-        self.disown(start, length);
+    pub fn give_back(&mut self, start: u32, length: u32) -> Result<(), SpaceError> {
+        self.disown(start, length)?;
         self.usable.insert(start, length);
+        Ok(())
     }
 
-    fn disown(&mut self, start: u32, length: u32) {
+    fn disown(&mut self, start: u32, length: u32) -> Result<(), SpaceError> {
+        if self.free.overlaps(start, length) || self.clusters.overlap(start, length) {
+            return Err(SpaceError::NotInUse { group: self.number, block: start });
+        }
         self.free.insert(start, length);
         let now = self.free.run_with(start).map(|(start, _)| start);
         self.free_log.say(start, ());
         self.log_free(now, start + length);
         self.changed = true;
+        Ok(())
     }
 
     /// Whether blocks will be usable after a commit that are not yet.

@@ -75,9 +75,12 @@ impl Group {
     }
 
     /// Gives back a block of a cluster.
-    pub fn free_metadata(&mut self, block: u32) {
-        self.clusters.free(block);
+    pub fn free_metadata(&mut self, block: u32) -> Result<(), SpaceError> {
+        if !self.clusters.free(block) {
+            return Err(SpaceError::NotInUse { group: self.number, block });
+        }
         self.changed = true;
+        Ok(())
     }
 
     fn add_cluster(&mut self, context: &Context) -> Result<(), SpaceError> {
@@ -97,15 +100,16 @@ impl Group {
     }
 
     /// Keeps clusters ready, as far as there is space; and gives back those that are too many.
-    pub(super) fn balance_clusters(&mut self, context: &Context) {
+    pub(super) fn balance_clusters(&mut self, context: &Context) -> Result<(), SpaceError> {
         let ready = self.ready();
         // Best effort: on a full volume there may be none.
         let _ = self.reserve_metadata(ready, context);
         while let Some(start) = self.removable_cluster(ready) {
             let size = self.clusters.cluster_blocks();
             self.change_clusters(start, context, |clusters| clusters.remove(start));
-            self.release(start, size);
+            self.release(start, size)?;
         }
+        Ok(())
     }
 
     fn removable_cluster(&self, ready: u32) -> Option<u32> {

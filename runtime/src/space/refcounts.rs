@@ -96,7 +96,7 @@ impl Group {
     pub fn unshare(&mut self, pages: &Pages, context: &Context, runs: &[Counted]) -> Result<(), SpaceError> {
         for run in self.change_counts(pages, context, runs, u32::saturating_sub)? {
             match run.count {
-                0 => self.release(run.start, run.length),
+                0 => self.release(run.start, run.length)?,
                 _ => self.loosened.cover(run.start, run.length),
             }
         }

@@ -55,6 +55,11 @@ impl Places {
         self.run_with(block).map(|(start, length)| start + length - block)
     }
 
+    /// Whether a block of a run is there.
+    pub fn overlaps(&self, start: u32, length: u32) -> bool {
+        self.overlapping(start, length).next().is_some()
+    }
+
     /// The runs that a new one touches at either end.
     fn beside(&self, start: u32, length: u32) -> [Option<(u32, u32)>; 2] {
         let before = start.checked_sub(1).and_then(|block| self.run_with(block));

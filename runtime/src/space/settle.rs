@@ -60,7 +60,7 @@ impl Nodes for GroupNodes<'_> {
 
     fn free(&mut self, block: u64) -> Result<(), SpaceError> {
         match self.context.geometry.locate(block) {
-            Some(place) if place.group == self.group.number => self.group.free_metadata(place.block),
+            Some(place) if place.group == self.group.number => self.group.free_metadata(place.block)?,
             Some(_) => self.group.foreign.push(block),
             None => return Err(self.broken(block)),
         }
@@ -86,8 +86,8 @@ impl Group {
     /// Brings the group's trees and header to what is in memory. Afterwards all of the transaction is in pages and in
     /// `header`.
     pub fn settle(&mut self, pages: &Pages, context: &Context) -> Result<(), SpaceError> {
-        self.remove_empty_chunks(pages, context);
-        self.balance_clusters(context);
+        self.remove_empty_chunks(pages, context)?;
+        self.balance_clusters(context)?;
         // Each round may take nodes for its tree, and so change clusters, and rarely free space and reverse map again.
         while self.follow_space(pages, context)?
             || self.follow_chunks(pages, context)?
