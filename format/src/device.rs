@@ -44,6 +44,7 @@ mod inuse;
 mod kind;
 mod lock;
 mod map;
+mod pages;
 mod registry;
 mod sigbus;
 mod unflushed;
@@ -214,16 +215,21 @@ impl Device {
         self.check_faults()
     }
 
-    /// Whether its bytes are memory, with no medium behind that a system call would have to reach: tmpfs, a memfd, or
-    /// plain memory.
+    /// Whether what is stored to it lasts as soon as it has left the processor's caches, with no system call: devdax;
+    /// a file on a DAX file system, mapped with `MAP_SYNC`; and tmpfs, a memfd or plain memory, which have no other
+    /// medium behind.
+    ///
+    /// False for a file that is open for [`Access::ReadOnly`] and lies on anything but tmpfs: nobody stores to it.
     #[must_use]
-    pub fn is_memory(&self) -> bool {
+    pub fn is_byte_addressable(&self) -> bool {
         const TMPFS_MAGIC: i64 = 0x0102_1994;
         match (&self.file, self.kind) {
+            (_, DeviceKind::Devdax | DeviceKind::Memory) => true,
             (Some(file), DeviceKind::File) => {
-                rustix::fs::fstatfs(file).is_ok_and(|statfs| statfs.f_type == TMPFS_MAGIC)
+                self.map.synchronous()
+                    || rustix::fs::fstatfs(file).is_ok_and(|statfs| statfs.f_type == TMPFS_MAGIC)
             }
-            (_, kind) => kind == DeviceKind::Memory,
+            (_, DeviceKind::File | DeviceKind::Block) => false,
         }
     }
 

@@ -182,6 +182,18 @@ fn memory_is_a_device() {
 }
 
 #[test]
+fn stores_last_by_themselves_in_memory_and_on_tmpfs() {
+    assert!(Device::memory(vec![0; BLOCK_SIZE]).is_byte_addressable());
+    let Ok(directory) = tempfile::tempdir_in("/dev/shm") else {
+        println!("skipped: no tmpfs here");
+        return;
+    };
+    let path = directory.path().join("image");
+    assert!(Device::create(&path, BLOCK).unwrap().is_byte_addressable());
+    assert!(Device::open(&path, Access::ReadOnly).unwrap().is_byte_addressable());
+}
+
+#[test]
 fn regions_ascend_and_do_not_overlap() {
     let mut device = Device::memory(vec![0; 100]);
     let mut regions = device.regions_mut(&[(0, 10), (10, 0), (10, 5), (95, 5)]).unwrap();
@@ -387,6 +399,7 @@ fn a_block_device_and_the_file_under_it() {
 
     let mut device = Device::open(&block_device, Access::Exclusive).unwrap();
     assert_eq!((device.kind(), device.len()), (DeviceKind::Block, 255 * BLOCK));
+    assert!(!device.is_byte_addressable());
     assert!(matches!(
         Device::open(&block_device, Access::Exclusive),
         Err(DeviceError::Busy { .. } | DeviceError::Locked { .. })
@@ -424,6 +437,8 @@ fn a_block_device_and_the_file_under_it() {
     assert!(matches!(&error, DeviceError::Mounted { at: found, .. } if *found == at), "{error:?}");
     Device::open(&block_device, Access::ReadOnly).unwrap();
     assert!(fs::metadata(&block_device).unwrap().file_type().is_block_device());
+    // The kernel refuses MAP_SYNC there, and the file is mapped all the same.
+    assert!(!numbered(&at.join("image"), 1).is_byte_addressable());
 }
 
 #[test]

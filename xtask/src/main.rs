@@ -4,7 +4,7 @@
 //! * What the tools do: [`demo`] shows it, [`accept`] and [`verify`] prove it on real files, [`peers`] measures it side by side with
 //!   other file systems' tools, [`age`] how a volume fares in long use,
 //!   [`mapped`] what loads and stores cost.
-//! * What they withstand: [`fuzz`]. What the engine withstands: [`proofs`].
+//! * What they withstand: [`fuzz`]. What the engine withstands: [`proofs`]. All of it on real media: [`guest`].
 //! * Underneath: [`tools`] (which tools there are), [`cargo`] (building them), [`toolbox`] (having them under the names
 //!   that users type), [`shell`] (commands shown with what they print).
 //!
@@ -18,6 +18,7 @@ mod deb;
 mod demo;
 mod dist;
 mod fuzz;
+mod guest;
 mod install;
 mod man;
 mod mapped;
@@ -60,6 +61,8 @@ enum Task {
     Damage(fuzz::DamageArguments),
     /// Kill a process that writes to an image, again and again, and check what it leaves
     Kill(proofs::KillArguments),
+    /// Run tools and engine on emulated persistent memory in a QEMU guest, beside XFS with -o dax=always
+    Guest(guest::Arguments),
     /// Run the engine's test of threads under ThreadSanitizer (needs a nightly toolchain)
     Tsan(proofs::TsanArguments),
     /// One process of a campaign
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Damage(arguments) => fuzz::damage(&arguments),
         Task::Kill(arguments) => proofs::kill(&arguments),
+        Task::Guest(arguments) => guest::run(&arguments),
         Task::Tsan(arguments) => proofs::tsan(&arguments),
         Task::FuzzWorker(arguments) => fuzz::worker::run(&arguments),
         Task::Man(arguments) => man::run(&arguments),

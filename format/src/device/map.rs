@@ -9,10 +9,9 @@ use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::atomic::{Ordering, compiler_fence};
 
-use memmap2::{MmapOptions, MmapRaw};
-
 use super::error::DeviceError;
 use super::kind::Extent;
+use super::pages::Pages;
 use super::registry::{LIMIT, Watch};
 use super::sigbus;
 use crate::geometry::BLOCK_SIZE;
@@ -36,7 +35,7 @@ enum Backing {
     /// A boxed slice of `length` bytes at `base`.
     Heap,
     /// A mapping. The watch comes first because it has to end first.
-    Mapped { watch: Watch, pages: MmapRaw },
+    Mapped { watch: Watch, pages: Pages },
 }
 
 // SAFETY: a `Map` owns its bytes alone, and neither they nor their owner depend on a thread.
@@ -72,17 +71,12 @@ impl Map {
             return Ok(Self::empty(writable));
         }
         sigbus::install().map_err(failed)?;
-        let mut options = MmapOptions::new();
-        options.len(length);
-        let pages =
-            if writable { options.map_raw(file) } else { options.map_raw_read_only(file) }.map_err(failed)?;
+        let pages = Pages::map(file, length, writable).map_err(failed)?;
+        let base = pages.base();
         // SAFETY: `pages` is a mapping of our own; the kernel maps whole pages, and a device's length is a multiple
         // of its unit if that is larger; `Backing::Mapped` drops the watch first.
-        let watch =
-            unsafe { Watch::new(pages.as_mut_ptr(), length, extent.unit, writable) }.map_err(failed)?;
+        let watch = unsafe { Watch::new(base.as_ptr(), length, extent.unit, writable) }.map_err(failed)?;
         let watch = watch.ok_or_else(|| DeviceError::TooMany { path: path.to_path_buf(), limit: LIMIT })?;
-        let base =
-            NonNull::new(pages.as_mut_ptr()).ok_or_else(|| failed(io::Error::other("mapped at zero")))?;
         Ok(Self { base, length, writable, backing: Backing::Mapped { watch, pages } })
     }
 
@@ -113,6 +107,11 @@ impl Map {
         self.writable
     }
 
+    /// Whether the kernel keeps what leads to stored bytes durable by itself: see [`Pages`].
+    pub(super) fn synchronous(&self) -> bool {
+        matches!(&self.backing, Backing::Mapped { pages, .. } if pages.synchronous())
+    }
+
     /// What faulted so far: None for bytes that cannot fault, and when nothing did.
     #[inline]
     pub(super) fn faults(&self) -> Option<&Watch> {
@@ -140,7 +139,7 @@ impl Map {
     /// What `msync` says: mostly that the medium could not be written.
     pub(super) fn sync(&self) -> io::Result<()> {
         match &self.backing {
-            Backing::Mapped { pages, .. } => pages.flush(),
+            Backing::Mapped { pages, .. } => pages.sync(0, self.length),
             Backing::Nothing | Backing::Heap => Ok(()),
         }
     }
@@ -150,7 +149,7 @@ impl Map {
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(self.length);
         let length = usize::try_from(length).unwrap_or(usize::MAX).min(self.length - start);
         match &self.backing {
-            Backing::Mapped { pages, .. } if length > 0 => pages.flush_range(start, length),
+            Backing::Mapped { pages, .. } if length > 0 => pages.sync(start, length),
             _ => Ok(()),
         }
     }

@@ -5,7 +5,7 @@ use super::{Durable, Granularity, Medium, Point, Window, x86};
 use crate::locks::{Ordered, Rank, take};
 use core::ops::Range;
 use core::ptr::NonNull;
-use paxfs_format::device::{Device, DeviceError, DeviceKind};
+use paxfs_format::device::{Device, DeviceError};
 use paxfs_format::geometry::BLOCK_BYTES;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -30,7 +30,7 @@ impl Mapped {
     pub fn new(mut device: Device) -> Option<Self> {
         let base = device.base()?;
         let length = usize::try_from(device.len()).ok()?;
-        let by_line = device.kind() == DeviceKind::Devdax || device.is_memory();
+        let by_line = device.is_byte_addressable();
         let granularity = if by_line { Granularity::CacheLine } else { Granularity::Page };
         Some(Mapped { device, base, length, granularity, dirty: Mutex::new(Vec::new()) })
     }

@@ -1,0 +1,30 @@
+//! What came out, as lines for `cargo xtask guest`: a word, a tab, fields with tabs between.
+//!
+//! ```text
+//! say     TEXT                              to be shown as it is
+//! row     CASE    PROMISED    PAXFS    XFS  a row of the table; no XFS where it has no part in the case
+//! failed  TEXT                              why there is no more
+//! end                                       all was done
+//! ```
+
+use std::error::Error;
+
+/// A line to be shown as it is.
+pub fn say(text: &str) {
+    println!("say\t{text}");
+}
+
+/// A row of the table.
+pub fn row(case: &str, promised: &str, paxfs: &str, xfs: &str) {
+    println!("row\t{case}\t{promised}\t{paxfs}\t{xfs}");
+}
+
+/// Why there is no more.
+pub fn failed(error: &dyn Error) {
+    println!("failed\t{}", error.to_string().replace('\n', "; "));
+}
+
+/// That all was done.
+pub fn end() {
+    println!("end");
+}
