@@ -222,18 +222,37 @@ impl Device {
     /// False for a file that is open for [`Access::ReadOnly`] and lies on anything but tmpfs: nobody stores to it.
     #[must_use]
     pub fn is_byte_addressable(&self) -> bool {
-        const TMPFS_MAGIC: i64 = 0x0102_1994;
-        match (&self.file, self.kind) {
-            (_, DeviceKind::Devdax | DeviceKind::Memory) => true,
-            (Some(file), DeviceKind::File) => {
-                self.map.synchronous()
-                    || rustix::fs::fstatfs(file).is_ok_and(|statfs| statfs.f_type == TMPFS_MAGIC)
-            }
-            (_, DeviceKind::File | DeviceKind::Block) => false,
+        match self.kind {
+            DeviceKind::Devdax | DeviceKind::Memory => true,
+            DeviceKind::File => self.is_synchronous() || self.is_on_tmpfs(),
+            DeviceKind::Block => false,
         }
     }
 
-    /// The open file, to map pieces of it by themselves; `None` under plain memory.
+    /// Whether it is a file on tmpfs, or a memfd.
+    #[must_use]
+    pub fn is_on_tmpfs(&self) -> bool {
+        const TMPFS_MAGIC: i64 = 0x0102_1994;
+        let file = self.file.as_ref().filter(|_| self.kind == DeviceKind::File);
+        file.and_then(|file| rustix::fs::fstatfs(file).ok())
+            .is_some_and(|statfs| statfs.f_type == TMPFS_MAGIC)
+    }
+
+    /// Whether it is mapped with `MAP_SYNC`: the kernel makes durable what leads to a page before the first store to it
+    /// goes on. So is what lies on a DAX file system, and open to be changed.
+    #[must_use]
+    pub fn is_synchronous(&self) -> bool {
+        self.map.synchronous()
+    }
+
+    /// The smallest piece of it that can be mapped, protected or replaced by itself, in bytes: a page, and on devdax what
+    /// it was made with, 2 MiB mostly.
+    #[must_use]
+    pub fn unit(&self) -> u64 {
+        self.map.unit() as u64
+    }
+
+    /// The open file, to map pieces of it by themselves ([`Device::unit`]); `None` under plain memory.
     #[must_use]
     pub fn file(&self) -> Option<&File> {
         self.file.as_ref()

@@ -36,6 +36,8 @@ pub struct Window<'m> {
     pub memory: bool,
     /// Whether the kernel maps 2 MiB at once where it can.
     pub huge: bool,
+    /// Whether nothing less than 2 MiB can be mapped, at a multiple of that: devdax.
+    pub coarse: bool,
     /// Whether the file system of the file has to be told (`MAP_SYNC`) to keep durable by itself what leads to a mapped
     /// page.
     pub sync: bool,

@@ -9,7 +9,7 @@
 //! * [`View`] and what it is made with are for users.
 //! * `area` (addresses and the first step), `frame` and `pages` (what each page is), `door` (what a signal handler sees of
 //!   the engine), `guard` (mappings and protections), `registry`, `signal` and `request` (from the signal to a worker),
-//!   `fault` (what has to be done first), `copy` (shared blocks), `clean` (making stores last), `table` (which files have
+//!   `fault` (what has to be done first), `copy` (shared blocks), `gather` (media mapped by 2 MiB), `clean` (making stores last), `table` (which files have
 //!   views, for those who change extent maps).
 
 mod area;
@@ -18,6 +18,7 @@ mod copy;
 mod door;
 mod fault;
 mod frame;
+mod gather;
 mod guard;
 mod pages;
 mod registry;

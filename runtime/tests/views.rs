@@ -41,7 +41,16 @@ fn load(view: &View, offset: u64, length: usize) -> Vec<u8> {
 
 /// A test on each medium, with a check at the end.
 fn each(test: impl Fn(&Engine)) {
-    for media in Media::all() {
+    each_of(Media::all(), test);
+}
+
+/// As [`each`], on those where a page is mapped by itself.
+fn each_by_page(test: impl Fn(&Engine)) {
+    each_of(Media::all().into_iter().filter(|media| *media != Media::Coarse).collect(), test);
+}
+
+fn each_of(media: Vec<Media>, test: impl Fn(&Engine)) {
+    for media in media {
         eprintln!("on {media:?}");
         let volume = Volume::new(media, 32 << 20);
         let engine = volume.open(Dax::Always);
@@ -73,7 +82,7 @@ fn loads_and_stores_are_the_file() {
 
 #[test]
 fn holes_are_zeros_until_they_are_stored_to() {
-    each(|engine| {
+    each_by_page(|engine| {
         let file = create(engine, "a");
         file.truncate(8 * BLOCK).unwrap();
         file.allocate(2 * BLOCK..4 * BLOCK, Size::Stays).unwrap();
@@ -120,7 +129,7 @@ fn the_end_of_the_file_is_the_end() {
 
 #[test]
 fn a_clone_and_its_source_part_at_the_first_store() {
-    each(|engine| {
+    each_by_page(|engine| {
         let file = create(engine, "a");
         file.write_at(0, &[1; 4 * 4096]).unwrap();
         let view = file.map(0..4 * BLOCK, Sharing::Shared).unwrap();
@@ -227,7 +236,7 @@ fn an_unlinked_file_lives_in_its_view() {
 
 #[test]
 fn a_private_view_keeps_its_stores() {
-    each(|engine| {
+    each_by_page(|engine| {
         let file = create(engine, "a");
         file.write_at(0, &[5; 3 * 4096]).unwrap();
         file.truncate(4 * BLOCK).unwrap();
@@ -266,7 +275,7 @@ fn a_dedupe_compares_what_was_stored() {
 
 #[test]
 fn times_follow_the_first_store() {
-    each(|engine| {
+    each_by_page(|engine| {
         let file = create(engine, "a");
         file.write_at(0, &[1; 8192]).unwrap();
         let view = file.map(0..8192, Sharing::Shared).unwrap();
@@ -397,6 +406,40 @@ fn a_budget_of_mappings_is_kept() {
         engine.close().unwrap();
         volume.check();
     }
+}
+
+/// A frame that is mapped whole shows one aligned run, and nothing that was in its blocks before.
+#[test]
+fn a_frame_that_is_mapped_whole_is_gathered() {
+    if !Media::all().contains(&Media::Coarse) {
+        return;
+    }
+    each_of(vec![Media::Coarse], |engine| {
+        let old = create(engine, "old");
+        old.write_at(0, &vec![0xdd; 8 << 20]).unwrap();
+        let file = create(engine, "a");
+        for page in [0, 3, 600, 601, 1200] {
+            file.write_at(page * BLOCK, &[page as u8 | 1; 4096]).unwrap();
+        }
+        let copy = create(engine, "b");
+        copy.clone_range(0, &file, 0, 0).unwrap();
+        drop(old);
+        engine.unlink(engine.root(), b"old").unwrap();
+        engine.sync().unwrap();
+        let view = file.map(BLOCK..3 * HUGE, Sharing::Shared).unwrap();
+        let mut expected = read(&file, BLOCK, 1200 * 4096);
+        assert_eq!(load(&view, 0, 1200 * 4096), expected);
+        view.store(2 * BLOCK + 5, b"stored").unwrap();
+        expected[8197..8203].copy_from_slice(b"stored");
+        assert_eq!(read(&file, BLOCK, 1200 * 4096), expected);
+        assert_eq!(read(&copy, 3 * BLOCK, 4096), [3; 4096]);
+        // Behind the end nothing of old is seen, and what is stored there is lost.
+        assert_eq!(load(&view, 1200 * BLOCK, 300 * 4096), vec![0; 300 * 4096]);
+        view.store(1300 * BLOCK, b"lost").unwrap();
+        file.truncate(1400 * BLOCK).unwrap();
+        assert_eq!(read(&file, 1201 * BLOCK, 199 * 4096), vec![0; 199 * 4096]);
+        assert_eq!(load(&view, 1200 * BLOCK, 199 * 4096), vec![0; 199 * 4096]);
+    });
 }
 
 #[test]

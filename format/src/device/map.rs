@@ -9,6 +9,8 @@ use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::atomic::{Ordering, compiler_fence};
 
+use rustix::param::page_size;
+
 use super::error::DeviceError;
 use super::kind::Extent;
 use super::pages::Pages;
@@ -24,6 +26,8 @@ pub(super) struct Map {
     /// The first byte; dangling when `length` is 0.
     base: NonNull<u8>,
     length: usize,
+    /// The smallest piece that can be mapped or replaced by itself, in bytes: a page, or more.
+    unit: usize,
     writable: bool,
     backing: Backing,
 }
@@ -46,14 +50,14 @@ unsafe impl Sync for Map {}
 impl Map {
     /// No bytes.
     pub(super) fn empty(writable: bool) -> Self {
-        Self { base: NonNull::dangling(), length: 0, writable, backing: Backing::Nothing }
+        Self { base: NonNull::dangling(), length: 0, unit: page_size(), writable, backing: Backing::Nothing }
     }
 
     /// `bytes`, writable.
     pub(super) fn heap(bytes: Vec<u8>) -> Self {
         let length = bytes.len();
         let base = NonNull::from(Box::leak(bytes.into_boxed_slice())).cast();
-        Self { base, length, writable: true, backing: Backing::Heap }
+        Self { base, length, unit: page_size(), writable: true, backing: Backing::Heap }
     }
 
     /// The whole of `file`, shared with everyone who maps it.
@@ -77,7 +81,7 @@ impl Map {
         // of its unit if that is larger; `Backing::Mapped` drops the watch first.
         let watch = unsafe { Watch::new(base.as_ptr(), length, extent.unit, writable) }.map_err(failed)?;
         let watch = watch.ok_or_else(|| DeviceError::TooMany { path: path.to_path_buf(), limit: LIMIT })?;
-        Ok(Self { base, length, writable, backing: Backing::Mapped { watch, pages } })
+        Ok(Self { base, length, unit: extent.unit, writable, backing: Backing::Mapped { watch, pages } })
     }
 
     /// All bytes.
@@ -105,6 +109,11 @@ impl Map {
     /// Whether stores are allowed.
     pub(super) fn writable(&self) -> bool {
         self.writable
+    }
+
+    /// The smallest piece that can be mapped or replaced by itself, in bytes.
+    pub(super) fn unit(&self) -> usize {
+        self.unit
     }
 
     /// Whether the kernel keeps what leads to stored bytes durable by itself: see [`Pages`].

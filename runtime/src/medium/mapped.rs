@@ -77,7 +77,13 @@ impl Medium for Mapped {
 
     fn window(&self) -> Option<Window<'_>> {
         let file = self.device.file()?;
-        Some(Window { file, memory: self.device.is_memory(), huge: self.device.is_huge(), sync: false })
+        Some(Window {
+            file,
+            memory: self.device.is_on_tmpfs(),
+            huge: self.device.is_huge(),
+            coarse: self.device.unit() > BLOCK_BYTES,
+            sync: self.device.is_synchronous(),
+        })
     }
 
     fn load(&self, offset: u64, to: &mut [u8]) {

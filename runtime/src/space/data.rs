@@ -54,6 +54,15 @@ impl Group {
         Some((start, length))
     }
 
+    /// Gives out an aligned run of 2 MiB.
+    pub fn allocate_aligned(&mut self) -> Option<u32> {
+        let length = block_u32(HUGE_BLOCKS);
+        let left = self.usable.blocks().saturating_sub(self.kept());
+        let start = self.usable.find_aligned(length, 0).filter(|_| left >= HUGE_BLOCKS)?;
+        self.take(start, length);
+        Some(start)
+    }
+
     /// Gives out one run of so many blocks, at a block that is congruent to `offset` modulo 2 MiB if there is such a one.
     /// Blocks that are kept back may be taken: it is for copies on write.
     pub fn allocate_run(&mut self, length: u32, offset: u64) -> Option<u32> {

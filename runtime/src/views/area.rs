@@ -280,6 +280,7 @@ impl Area {
     pub fn take_away(&self, index: usize, pages: PageSet, gone: PageSet) -> io::Result<()> {
         let Some(frame) = self.frame(index) else { return Ok(()) };
         let locked = frame.lock();
+        let pages = if self.guard.is_coarse() { PageSet::ALL } else { pages };
         // What was stored to a private view stays with it.
         let kept = if self.stores == Stores::Private { locked.writable.get() } else { PageSet::EMPTY };
         self.unmap(&locked, index, pages & !kept)?;
@@ -315,7 +316,6 @@ impl Area {
     }
 
     /// Whether a block of the file can be loaded without asking. For signal handlers.
-    #[cfg(not(target_arch = "x86_64"))]
     pub fn is_mapped(&self, block: u64) -> bool {
         let place = self.place(block).and_then(|(index, page)| Some((self.frame(index)?, page)));
         place.is_some_and(|(frame, page)| frame.mapped.get().has(page))

@@ -196,7 +196,7 @@ impl Core {
     }
 
     /// Copies blocks of the medium, past the caches.
-    fn copy_blocks(&self, from: u64, to: u64, count: u64) {
+    pub(super) fn copy_blocks(&self, from: u64, to: u64, count: u64) {
         let length = count * BLOCK_BYTES;
         let mut bytes = vec![0; usize::try_from(length.min(STEP)).unwrap_or(0)];
         for done in (0..length).step_by(usize::try_from(STEP).unwrap_or(1)) {

@@ -44,6 +44,8 @@ pub(super) enum First {
     Copy(Extent),
     /// Zeros behind the end of the file, in its last block.
     Tail,
+    /// One aligned run for a frame.
+    Gather(Range<u64>),
 }
 
 impl Area {
@@ -76,13 +78,18 @@ impl Area {
                 return Ok(Outcome::Frozen);
             }
             core.views.make_room();
-            let first = self.look(core, block, store)?;
+            let first = if self.guard.is_coarse() {
+                self.look_at_frame(core, block, store)?
+            } else {
+                self.look(core, block, store)?
+            };
             let done = match first {
                 First::Nothing => return Ok(Outcome::Done),
                 First::Commit => Some(()),
                 First::Zeros(blocks) => self.zeros(core, &blocks)?,
                 First::Copy(extent) => self.copy(core, &extent, block)?,
                 First::Tail => self.zero_tail(core)?,
+                First::Gather(frame) => self.gather(core, &frame)?,
             };
             if done.is_none() {
                 return Ok(Outcome::Frozen);
@@ -167,7 +174,7 @@ impl Area {
     }
 
     /// Lets a page that is mapped as it has to be be stored to.
-    fn allow_store(&self, index: usize, page: usize) -> Result<()> {
+    pub(super) fn allow_store(&self, index: usize, page: usize) -> Result<()> {
         let Some(locked) = self.frame(index).map(Frame::lock) else { return Ok(()) };
         if self.stores == Stores::Private {
             if !locked.writable.get().has(page) {
@@ -233,7 +240,7 @@ impl Core {
     }
 
     /// Whether a block counts as shared only because its other owner is gone, but not durably.
-    fn is_loosened(&self, extent: &Extent, block: u64) -> Result<bool> {
+    pub(super) fn is_loosened(&self, extent: &Extent, block: u64) -> Result<bool> {
         let start = extent.start.get() + (block - extent.offset.get());
         let place = self.volume.geometry.locate(start);
         let place = place.ok_or_else(|| Error::damaged(format_args!("block {start}"), "past the volume"))?;
@@ -243,7 +250,7 @@ impl Core {
     }
 
     /// Whether the last block of a file has anything but zeros behind the end.
-    fn has_tail(&self, state: &State, below: &Below) -> Result<bool> {
+    pub(super) fn has_tail(&self, state: &State, below: &Below) -> Result<bool> {
         let size = state.inode.size.get();
         let inside = size % BLOCK_BYTES;
         let (Below::Own(extent) | Below::Shared(extent)) = below else { return Ok(false) };

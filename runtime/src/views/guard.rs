@@ -38,6 +38,11 @@ pub(crate) trait Guard: Send + Sync + core::fmt::Debug {
     /// Whether the kernel maps 2 MiB at once where it can.
     fn is_huge(&self) -> bool;
 
+    /// Whether nothing less than 2 MiB of the medium can be mapped.
+    fn is_coarse(&self) -> bool {
+        false
+    }
+
     /// Whether protection cuts kernel mappings into pieces.
     fn makes_pieces(&self) -> bool;
 

@@ -53,7 +53,7 @@ type Guards = (Arc<dyn Guard>, Option<Arc<dyn Guard>>, Mechanism);
 /// unless the kernel has 2 MiB pages there, which it would take apart.
 fn guards(medium: &Arc<dyn Medium>, wanted: Option<Mechanism>) -> Option<Guards> {
     let window = medium.window().filter(|_| wanted != Some(Mechanism::Calls))?;
-    let kernel = Kernel::new(window.file.try_clone().ok()?, window.huge, window.sync);
+    let kernel = Kernel::new(window.file.try_clone().ok()?, &window);
     let private: Arc<dyn Guard> = Arc::new(kernel.again().ok()?);
     let is_best = window.memory && !window.huge && wanted.is_none();
     if is_best || window.memory && wanted == Some(Mechanism::Userfault) {

@@ -8,7 +8,7 @@ use crate::file::File;
 use crate::medium::Point;
 use core::ops::Range;
 use core::ptr::NonNull;
-use paxfs_format::geometry::BLOCK_BYTES;
+use paxfs_format::geometry::{BLOCK_BYTES, HUGE_BLOCKS};
 use paxfs_format::inode::InodeFlags;
 use std::sync::Arc;
 
@@ -81,6 +81,13 @@ impl File {
         if guard.is_memory() {
             signal::install().map_err(|error| Error::Mapping(error.kind()))?;
         }
+        let mut blocks = range.start / BLOCK_BYTES..range.end.div_ceil(BLOCK_BYTES);
+        if guard.is_coarse() {
+            if stores == Stores::Private {
+                return Err(Error::NotSupported("private views of a device that is mapped by 2 MiB"));
+            }
+            blocks = blocks.start - blocks.start % HUGE_BLOCKS..blocks.end.next_multiple_of(HUGE_BLOCKS);
+        }
         let file = self.again();
         let area = Area::new(Plan {
             core: Arc::downgrade(&self.core),
@@ -88,7 +95,7 @@ impl File {
             stores,
             guard,
             door: Arc::clone(&self.core.views.door),
-            blocks: range.start / BLOCK_BYTES..range.end.div_ceil(BLOCK_BYTES),
+            blocks,
         })
         .map_err(|error| Error::Mapping(error.kind()))?;
         if area.guard.is_memory() {
@@ -116,7 +123,7 @@ impl View {
     /// [`View::store`] are the way. Who stores there while others load, or the other way round, has to order it as with any
     /// memory that threads share.
     pub fn address(&self) -> Option<NonNull<u8>> {
-        let at = self.area.address(self.area.blocks.start);
+        let at = self.area.address(self.range.start / BLOCK_BYTES);
         NonNull::new(core::ptr::with_exposed_provenance_mut(at)).filter(|_| self.area.guard.is_memory())
     }
 
@@ -161,7 +168,7 @@ impl View {
         let fits = offset.checked_add(length as u64).is_some_and(|end| end <= self.len());
         let skip = usize::try_from(offset).ok().filter(|_| fits);
         let skip = skip.ok_or(Error::Invalid("past the end of the view"))?;
-        Ok(self.area.address(self.area.blocks.start) + skip)
+        Ok(self.area.address(self.range.start / BLOCK_BYTES) + skip)
     }
 
     /// Tries an access until no page of it has to be asked for.

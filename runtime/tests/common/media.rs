@@ -1,10 +1,12 @@
 //! A volume on each kind of medium that tests can have.
 
 use super::{check_bytes, volume};
+use paxfs_format::device::DeviceError;
 use paxfs_format::device::{Access, Device};
 use paxfs_runtime::engine::{Dax, Engine, Options};
-use paxfs_runtime::medium::{Granularity, Medium, Recorder};
+use paxfs_runtime::medium::{Durable, Granularity, Mapped, Medium, Point, Recorder, Window};
 use paxfs_runtime::views::Mechanism;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,8 @@ pub enum Media {
     Memory,
     /// A file on tmpfs, with signals.
     Signals,
+    /// A file on tmpfs, mapped by 2 MiB and nothing less.
+    Coarse,
     /// A file behind the page cache.
     File,
 }
@@ -26,7 +30,7 @@ pub enum Media {
 impl Media {
     /// Those that this machine has.
     pub fn all() -> Vec<Self> {
-        let memory = Path::new("/dev/shm").is_dir().then_some([Self::Memory, Self::Signals]);
+        let memory = Path::new("/dev/shm").is_dir().then_some([Self::Memory, Self::Signals, Self::Coarse]);
         [Self::Shim].into_iter().chain(memory.into_iter().flatten()).chain([Self::File]).collect()
     }
 }
@@ -41,7 +45,7 @@ pub struct Volume {
 
 impl Volume {
     pub fn new(media: Media, bytes: usize) -> Self {
-        let is_memory = matches!(media, Media::Memory | Media::Signals);
+        let is_memory = matches!(media, Media::Memory | Media::Signals | Media::Coarse);
         let place = if is_memory { PathBuf::from("/dev/shm") } else { std::env::temp_dir() };
         let directory = tempfile::tempdir_in(place).unwrap();
         let path = directory.path().join("image");
@@ -66,6 +70,10 @@ impl Volume {
         options.mechanism = options.mechanism.or((self.media == Media::Signals).then_some(Mechanism::Signal));
         match &self.medium {
             Some(medium) => Engine::on_medium(Arc::clone(medium) as Arc<dyn Medium>, options).unwrap(),
+            None if self.media == Media::Coarse => {
+                let device = Device::open(&self.path, Access::Exclusive).unwrap();
+                Engine::on_medium(Arc::new(Coarse(Mapped::new(device).unwrap())), options).unwrap()
+            }
             None => Engine::on(Device::open(&self.path, Access::Exclusive).unwrap(), options).unwrap(),
         }
     }
@@ -76,5 +84,41 @@ impl Volume {
             Some(medium) => medium.now(),
             None => std::fs::read(&self.path).unwrap(),
         });
+    }
+}
+
+/// As devdax is mapped.
+struct Coarse(Mapped);
+
+impl Medium for Coarse {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+    fn granularity(&self) -> Granularity {
+        self.0.granularity()
+    }
+    fn load(&self, offset: u64, to: &mut [u8]) {
+        self.0.load(offset, to);
+    }
+    fn store(&self, offset: u64, bytes: &[u8]) {
+        self.0.store(offset, bytes);
+    }
+    fn store_nt(&self, offset: u64, bytes: &[u8]) {
+        self.0.store_nt(offset, bytes);
+    }
+    fn zero_nt(&self, range: Range<u64>) {
+        self.0.zero_nt(range);
+    }
+    fn flush(&self, range: Range<u64>, point: Point) {
+        self.0.flush(range, point);
+    }
+    fn drain(&self, point: Point) {
+        self.0.drain(point);
+    }
+    fn fence(&self, point: Point) -> Result<Durable, DeviceError> {
+        self.0.fence(point)
+    }
+    fn window(&self) -> Option<Window<'_>> {
+        self.0.window().map(|window| Window { memory: false, huge: true, coarse: true, ..window })
     }
 }

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::{Access, Guard};
+use crate::medium::Window;
 use core::ffi::c_void;
 use core::ptr;
 use rustix::mm::{
@@ -19,6 +20,8 @@ pub(crate) struct Kernel {
     file: File,
     /// Whether the kernel maps 2 MiB at once where it can.
     huge: bool,
+    /// Whether nothing less than that can be mapped.
+    coarse: bool,
     /// Whether the medium's file system keeps what leads to a mapped block durable by itself.
     sync: bool,
 }
@@ -29,8 +32,8 @@ pub(super) fn pointer(at: usize) -> *mut c_void {
 
 impl Kernel {
     /// Views of an open device.
-    pub fn new(file: File, huge: bool, sync: bool) -> Self {
-        Kernel { file, huge, sync }
+    pub fn new(file: File, window: &Window<'_>) -> Self {
+        Kernel { file, huge: window.huge, coarse: window.coarse, sync: window.sync }
     }
 
     /// What is mapped.
@@ -123,6 +126,10 @@ impl Guard for Kernel {
 
     fn is_huge(&self) -> bool {
         self.huge
+    }
+
+    fn is_coarse(&self) -> bool {
+        self.coarse
     }
 
     fn makes_pieces(&self) -> bool {
