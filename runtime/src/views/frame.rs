@@ -36,7 +36,8 @@ impl Frame {
     /// Locks it if nobody has. For signal handlers, too.
     pub fn try_lock(&self) -> Option<Locked<'_>> {
         let taken = self.lock.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed);
-        taken.is_ok().then_some(Locked(self))
+        // Made only when it is: dropping one unlocks.
+        taken.is_ok().then(|| Locked(self))
     }
 
     /// Locks it. Who has it does not wait for anything but the kernel.
@@ -118,6 +119,7 @@ mod tests {
         let some = PageSet::range(3..7);
         let locked = frame.lock();
         assert!(frame.try_lock().is_none());
+        assert!(frame.try_lock().is_none(), "who tried in vain takes nobody's lock away");
         locked.set_mapped(some, PageSet::range(3..5), 1);
         assert_eq!(frame.own.get(), PageSet::range(3..5));
         // In another epoch nothing of old is own.
