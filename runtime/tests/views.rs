@@ -72,6 +72,26 @@ fn loads_and_stores_are_the_file() {
     });
 }
 
+/// With nothing to commit there is nothing to wait for.
+#[test]
+fn the_first_thing_that_is_done_to_a_volume_may_be_a_store() {
+    for media in Media::all() {
+        let volume = Volume::new(media, 32 << 20);
+        let engine = volume.open(Dax::Always);
+        create(&engine, "a").write_at(0, &[7; 10_000]).unwrap();
+        engine.close().unwrap();
+        let engine = volume.open(Dax::Always);
+        let view = open(&engine, &["a"]).map(0..16_384, Sharing::Shared).unwrap();
+        view.store(5000, b"stored").unwrap();
+        drop(view);
+        engine.close().unwrap();
+        let engine = volume.open(Dax::Always);
+        assert_eq!(read(&open(&engine, &["a"]), 4999, 8), b"\x07stored\x07");
+        engine.close().unwrap();
+        volume.check();
+    }
+}
+
 #[test]
 fn holes_are_zeros_until_they_are_stored_to() {
     each(|engine| {
