@@ -12,6 +12,7 @@ use paxfs_runtime::namespace::New;
 use paxfs_runtime::share::Dedupe;
 use paxfs_runtime::snapshot::Access;
 use paxfs_runtime::views::{Mechanism, Sharing, View};
+use std::sync::Barrier;
 
 const BLOCK: u64 = 4096;
 const HUGE: u64 = 2 << 20;
@@ -80,6 +81,26 @@ fn loads_and_stores_are_the_file() {
     });
 }
 
+/// With nothing to commit there is nothing to wait for.
+#[test]
+fn the_first_thing_that_is_done_to_a_volume_may_be_a_store() {
+    for media in Media::all() {
+        let volume = Volume::new(media, 32 << 20);
+        let engine = volume.open(Dax::Always);
+        create(&engine, "a").write_at(0, &[7; 10_000]).unwrap();
+        engine.close().unwrap();
+        let engine = volume.open(Dax::Always);
+        let view = open(&engine, &["a"]).map(0..16_384, Sharing::Shared).unwrap();
+        view.store(5000, b"stored").unwrap();
+        drop(view);
+        engine.close().unwrap();
+        let engine = volume.open(Dax::Always);
+        assert_eq!(read(&open(&engine, &["a"]), 4999, 8), b"\x07stored\x07");
+        engine.close().unwrap();
+        volume.check();
+    }
+}
+
 #[test]
 fn holes_are_zeros_until_they_are_stored_to() {
     each_by_page(|engine| {
@@ -97,6 +118,30 @@ fn holes_are_zeros_until_they_are_stored_to() {
         expected[3 * 4096..3 * 4096 + 9].copy_from_slice(b"unwritten");
         assert_eq!(load(&view, 0, 32_768), expected);
         assert_eq!(read(&file, 0, 32_768), expected);
+    });
+}
+
+#[test]
+fn more_threads_fault_than_answer() {
+    const THREADS: u64 = 16;
+    const ROUNDS: u64 = 8;
+    each(|engine| {
+        let file = create(engine, "a");
+        file.truncate(THREADS * ROUNDS * BLOCK).unwrap();
+        let view = file.map(0..file.size(), Sharing::Shared).unwrap();
+        let together = Barrier::new(THREADS as usize);
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (view, together) = (&view, &together);
+                scope.spawn(move || {
+                    for round in 0..ROUNDS {
+                        together.wait();
+                        view.store((round * THREADS + thread) * BLOCK, &[1]).unwrap();
+                    }
+                });
+            }
+        });
+        assert!((0..THREADS * ROUNDS).all(|page| load(&view, page * BLOCK, 2) == [1, 0]));
     });
 }
 

@@ -36,6 +36,7 @@ impl Frame {
     /// Locks it if nobody has. For signal handlers, too.
     pub fn try_lock(&self) -> Option<Locked<'_>> {
         let taken = self.lock.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed);
+        // Made only when it is: dropping one unlocks.
         taken.is_ok().then(|| Locked(self))
     }
 

@@ -119,7 +119,9 @@ fn work() {
     loop {
         let calls = CALLS.load(Ordering::Acquire);
         if TABLE.iter().any(answer) {
+            // More may have asked before `CALLS` was read than there are threads that answer.
             spins = 0;
+            continue;
         }
         // Faults come in bursts, and to wake a thread costs more than most of them.
         LOOKING.fetch_add(1, Ordering::SeqCst);

@@ -112,7 +112,8 @@ impl File {
             {
                 return Err(Error::NotPermitted("the file may not be stored to"));
             }
-            self.core.views.add(&view.area, self.core.running());
+            // What the running transaction did to the file is not durable. If that is nothing, no commit has to come.
+            self.core.views.add(&view.area, self.core.running() - u64::from(!state.dirty));
         }
         Ok(view)
     }
