@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use paxfs_format::geometry::{BLOCK_BYTES, HUGE_BLOCKS};
 use std::io;
 use std::sync::{Arc, Weak};
+use zerocopy::FromZeros;
 
 const PAGE: usize = 4096;
 const FRAME: usize = FRAME_PAGES * PAGE;
@@ -65,9 +66,10 @@ impl Area {
         let count = blocks.end.div_ceil(HUGE_BLOCKS) - blocks.start / HUGE_BLOCKS;
         let too_large = || io::Error::from(io::ErrorKind::OutOfMemory);
         let count = usize::try_from(count).ok().filter(|count| *count <= 1 << 26).ok_or_else(too_large)?;
+        // Memory that costs nothing untouched.
+        let frames = <[Frame]>::new_box_zeroed_with_elems(count).map_err(|_| too_large())?;
+        let dirty = <[AtomicU64]>::new_box_zeroed_with_elems(count.div_ceil(64)).map_err(|_| too_large())?;
         let base = guard.reserve(count * FRAME)?;
-        let frames = (0..count).map(|_| Frame::default()).collect();
-        let dirty = (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         Ok(Arc::new_cyclic(|me| Area {
             core,
             cell,

@@ -154,9 +154,11 @@ impl Area {
         let Some(extent) = overlapping(core, &state.inode, &(block..block + 1))?.first().copied() else {
             return Ok(());
         };
-        let window = block - block % AROUND;
+        // What is mapped already is looked at for who owns it, and its frame is enough for that.
+        let around = if self.is_mapped(block) { HUGE_BLOCKS } else { AROUND };
+        let window = block - block % around;
         let mut range = extent.offset.get().max(self.blocks.start).max(window)
-            ..extent.end().min(end).min(window.saturating_add(AROUND));
+            ..extent.end().min(end).min(window.saturating_add(around));
         let last = state.inode.size.get() / BLOCK_BYTES;
         if range.end > last && block != last {
             // What is behind the end in the last block has to be looked at first.

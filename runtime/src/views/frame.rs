@@ -2,12 +2,13 @@
 
 use super::pages::{AtomicPageSet, PageSet};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use zerocopy::FromZeros;
 
 /// What is known of 512 pages of a view. All but `dirty` and `lock` changes only while it is locked.
 ///
 /// Invariants, whenever it is not locked: `zero`, `own` and `writable` are within `mapped`; `writable` is within `own` and
 /// `dirty`; a page is not both `zero` and `own`.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, FromZeros)]
 pub struct Frame {
     lock: AtomicU32,
     /// How many kernel mappings it needs beyond one, as counted last.

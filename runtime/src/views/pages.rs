@@ -3,6 +3,7 @@
 use core::ops::{BitAnd, BitOr, Not, Range};
 use core::sync::atomic::{AtomicU64, Ordering};
 use paxfs_format::geometry::HUGE_BLOCKS;
+use zerocopy::FromZeros;
 
 /// Pages of a frame.
 pub const FRAME_PAGES: usize = {
@@ -101,7 +102,7 @@ impl Not for PageSet {
 }
 
 /// A set of pages that is read by who does not hold the lock that guards it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, FromZeros)]
 pub struct AtomicPageSet([AtomicU64; WORDS]);
 
 impl AtomicPageSet {
