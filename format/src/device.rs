@@ -25,7 +25,8 @@
 //! reads as zeros from then on and forgets what is stored to it, and [`Device::faulted`] and [`Device::faults`]
 //! tell. So a reader asks `faulted` when what it read makes no sense (zeros have no valid checksum), and a writer
 //! has stored nothing for sure before [`Device::sync`] said so. On devdax a fault costs the whole unit the device
-//! is mapped in, 2 MiB mostly; on others a page. A system call that is handed mapped bytes gets `EFAULT` instead of
+//! is mapped in, 2 MiB mostly; on others a page. [`Device::narrow`] brings back what of such a unit is not bad itself;
+//! [`Device::heal`] makes a bad block one that keeps what is stored to it, where the medium can do that. A system call that is handed mapped bytes gets `EFAULT` instead of
 //! a signal, and no fault is noted.
 //!
 //! # Invariants
@@ -40,6 +41,7 @@
 
 mod error;
 mod handle;
+mod heal;
 mod inuse;
 mod kind;
 mod lock;
@@ -201,18 +203,18 @@ impl Device {
         self.map.bytes_mut().map(|bytes| std::ptr::NonNull::from(bytes).cast())
     }
 
-    /// Makes sure that stores to a range are on the medium, where that takes a system call: a file or block device.
+    /// Makes sure that stores to a range are on the medium, where that takes a system call: a file or block device. What
+    /// faulted is not: who stored there asks [`Device::faulted`] afterwards.
     ///
     /// # Errors
     ///
-    /// [`DeviceError::Faulted`] when stores were lost, or what `msync` says.
+    /// What `msync` says.
     pub fn sync_range(&self, offset: u64, length: u64) -> Result<(), DeviceError> {
         self.map.sync_range(offset, length).map_err(|source| DeviceError::Io {
             what: "write to it",
             path: self.path.clone(),
             source,
-        })?;
-        self.check_faults()
+        })
     }
 
     /// Whether what is stored to it lasts as soon as it has left the processor's caches, with no system call: devdax;

@@ -12,11 +12,12 @@
 //!   (paths).
 //! * Fields: [`field`] (values, paths, edits, differences and documentation of any declared structure), [`path`] (the
 //!   same over a whole volume: `rmap[0].leaf[3].rec[17].owner`).
-//! * Answers: [`owners`] (who owns a block).
+//! * Answers: [`owners`] (who owns a block). Questions: [`badblocks`] (lists of media errors).
 //!
 //! The crate has no policy: it allocates nothing on disk, repairs nothing and decides nothing.
 
 pub mod bad;
+pub mod badblocks;
 pub mod blocks;
 pub mod chunk;
 pub mod cluster;

@@ -1,4 +1,4 @@
-//! Words for people: numbers with the things they count.
+//! Words for people: numbers with the things they count, and numbers as people write them.
 
 /// So many of a thing: `1 block`, `2 blocks`, `2 entries`.
 pub fn counted(number: impl TryInto<u64>, thing: &str) -> String {
@@ -21,9 +21,24 @@ pub fn transactions(numbers: &[u64]) -> String {
     format!("transactions {} and {last}", rest.join(", "))
 }
 
+/// The number that a text is, decimal or after `0x` hexadecimal; no sign, no spaces.
+pub fn number(text: &str) -> Option<u64> {
+    let (digits, radix) = text.strip_prefix("0x").map_or((text, 10), |digits| (digits, 16));
+    // The library takes a sign.
+    if digits.starts_with('+') { None } else { u64::from_str_radix(digits, radix).ok() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_have_no_sign() {
+        assert_eq!((number("10"), number("0x1f")), (Some(10), Some(31)));
+        for wrong in ["", "+1", "-1", "0x", "0x+1", " 1", "1k", "18446744073709551616"] {
+            assert_eq!(number(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn one_is_not_many() {

@@ -137,7 +137,7 @@ fn an_empty_file_has_no_bytes() {
     for access in [Access::ReadOnly, Access::Exclusive] {
         let mut device = Device::open(&path, access).unwrap();
         assert!(device.is_empty());
-        assert_eq!(device.bytes(0, 0).unwrap(), []);
+        assert_eq!(device.bytes(0, 0).unwrap(), [0_u8; 0]);
         assert_eq!(device.bytes(0, 1), Err(MediumError::OutOfRange { offset: 0, length: 1, device: 0 }));
         assert!(device.block(0).is_err());
         device.sync().unwrap();
@@ -151,7 +151,7 @@ fn an_empty_file_has_no_bytes() {
 fn no_range_reaches_past_the_end() {
     let mut device = Device::memory(vec![7; 2 * BLOCK_SIZE + 100]);
     let end = device.len();
-    assert_eq!(device.bytes(end, 0).unwrap(), []);
+    assert_eq!(device.bytes(end, 0).unwrap(), [0_u8; 0]);
     assert_eq!(device.bytes(end - 1, 1).unwrap(), [7]);
     assert_eq!(device.block(1).unwrap(), &[7; BLOCK_SIZE]);
     for (offset, length) in
@@ -337,6 +337,30 @@ fn faults_of_many_threads_on_many_devices_stay_apart() {
             });
         }
     });
+}
+
+#[test]
+fn a_block_that_is_back_heals_and_keeps_what_is_stored() {
+    let (_directory, path) = place();
+    let mut device = numbered(&path, 4);
+    let file = File::options().write(true).open(&path).unwrap();
+    file.set_len(2 * BLOCK).unwrap();
+    device.bytes_mut(2 * BLOCK, 2 * BLOCK_SIZE).unwrap().fill(9);
+    assert_eq!(device.narrow(), [2, 3]);
+    assert!(!device.heal(2));
+    file.set_len(4 * BLOCK).unwrap();
+    assert!(device.heal(2));
+    assert_eq!(device.faults(), [3]);
+    assert_eq!(device.block(2).unwrap(), &[0; BLOCK_SIZE]);
+    device.bytes_mut(2 * BLOCK, BLOCK_SIZE).unwrap().fill(8);
+    // One that was never bad is zeros afterwards, too.
+    assert!(device.heal(3) && device.heal(1) && !device.heal(4) && !device.heal(u64::MAX));
+    device.sync().unwrap();
+    drop(device);
+    let there = fs::read(&path).unwrap();
+    let (blocks, _) = there.as_chunks::<BLOCK_SIZE>();
+    assert_eq!((blocks[1], blocks[2], blocks[3]), ([0; BLOCK_SIZE], [8; BLOCK_SIZE], [0; BLOCK_SIZE]));
+    assert!(!Device::open(&path, Access::ReadOnly).unwrap().heal(0));
 }
 
 #[test]

@@ -38,7 +38,7 @@ impl Engine {
     /// [`Error::NoAttribute`]; [`Error::OutOfRange`] for a name that none can have.
     pub fn get_attribute(&self, inode: u64, name: &[u8]) -> Result<Vec<u8>> {
         check_length(name)?;
-        let _look = self.core.look();
+        let _look = self.core.look()?;
         let cell = self.core.inode(inode)?;
         let state = cell.read();
         check_in_use(&state.inode)?;
@@ -49,7 +49,7 @@ impl Engine {
 
     /// The names of an inode's extended attributes, in no order.
     pub fn list_attributes(&self, inode: u64) -> Result<Vec<Vec<u8>>> {
-        let _look = self.core.look();
+        let _look = self.core.look()?;
         let cell = self.core.inode(inode)?;
         let state = cell.read();
         check_in_use(&state.inode)?;

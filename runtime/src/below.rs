@@ -1,4 +1,5 @@
-//! What lies below a range of a file: blocks of its own, blocks that others own, too, unwritten ones, or nothing.
+//! What lies below a range of a file: blocks of its own, blocks that others own, too, unwritten ones,
+//! bad ones, or nothing.
 
 use crate::core::Core;
 use crate::error::{Error, Result};
@@ -18,8 +19,21 @@ pub(crate) enum Below {
     Shared(Extent),
     /// Allocated blocks that read as zeros.
     Unwritten(Extent),
+    /// Bad blocks, whoever else owns them. What was written there is lost.
+    Bad(Extent),
     /// Nothing.
     Hole,
+}
+
+impl Below {
+    /// Whether that reads as zeros, and nobody stored anything there.
+    pub fn is_zeros(&self) -> bool {
+        match self {
+            Below::Hole | Below::Unwritten(_) => true,
+            Below::Bad(extent) => extent.flags.is_unwritten(),
+            Below::Own(_) | Below::Shared(_) => false,
+        }
+    }
 }
 
 /// A range of file blocks with one kind of thing below it.
@@ -41,18 +55,51 @@ pub(crate) fn pieces(core: &Core, inode: &Inode, blocks: Range<u64>) -> Result<V
             pieces.push(Piece { blocks: at..start, below: Below::Hole });
         }
         at = part.end();
-        if part.flags.is_unwritten() {
-            pieces.push(Piece { blocks: start..at, below: Below::Unwritten(part) });
-        } else if !reflink {
-            pieces.push(Piece { blocks: start..at, below: Below::Own(part) });
-        } else {
-            counted(core, inode, &part, &mut pieces)?;
+        let mut next = start;
+        for bad in core.bad_parts(&part)? {
+            good(core, inode, &part, next..bad.offset.get(), reflink, &mut pieces)?;
+            next = bad.end();
+            pieces.push(Piece { blocks: bad.offset.get()..next, below: Below::Bad(bad) });
         }
+        good(core, inode, &part, next..at, reflink, &mut pieces)?;
     }
     if at < blocks.end {
         pieces.push(Piece { blocks: at..blocks.end, below: Below::Hole });
     }
     Ok(pieces)
+}
+
+/// Whether blocks are written, and not only this file's. The gate is held.
+pub(crate) fn is_shared(core: &Core, below: &Below) -> Result<bool> {
+    let Below::Bad(extent) = below else { return Ok(matches!(below, Below::Shared(_))) };
+    if extent.flags.is_unwritten() || !core.volume.superblock.has(ReadOnlyCompatible::REFLINK) {
+        return Ok(false);
+    }
+    let place = core.volume.geometry.locate(extent.start.get());
+    let place = place.ok_or_else(|| Error::damaged("an extent", "past the volume"))?;
+    let group = core.group(place.group)?;
+    let counts = group.counts_on_medium(core.pages(), &core.context(), place.block, extent.length.get())?;
+    Ok(counts.iter().any(|counted| counted.count > 1))
+}
+
+/// What is below file blocks of an extent that are not bad.
+fn good(
+    core: &Core,
+    inode: &Inode,
+    extent: &Extent,
+    blocks: Range<u64>,
+    reflink: bool,
+    pieces: &mut Vec<Piece>,
+) -> Result<()> {
+    let Some(part) = clip(extent, &blocks) else { return Ok(()) };
+    if part.flags.is_unwritten() {
+        pieces.push(Piece { blocks, below: Below::Unwritten(part) });
+    } else if !reflink {
+        pieces.push(Piece { blocks, below: Below::Own(part) });
+    } else {
+        counted(core, inode, &part, pieces)?;
+    }
+    Ok(())
 }
 
 /// A written extent, cut where its blocks' counts change between one and more.

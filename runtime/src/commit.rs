@@ -7,19 +7,22 @@
 //!
 //! A transaction whose changed lines do not fit its slot is made smaller by [`crate::shadow`].
 
-use crate::core::{Core, lock, now};
+use crate::core::{Core, Joined, lock, now};
 use crate::error::{Error, Result};
+use crate::homes::Logged;
 use crate::inodes::Cell;
 use crate::locks::{Rank, take};
 use crate::medium::{Medium, Point};
-use crate::space::{Context, Group};
+use crate::space::{Context, Group, SpaceError};
+use crate::trees::TreeName;
 use core::sync::atomic::Ordering;
 use paxfs_format::geometry::{BLOCK_BYTES, INODES_PER_BLOCK};
-use paxfs_format::group::GroupHeader;
+use paxfs_format::group::{GroupHeader, GroupTree};
 use paxfs_format::header::{BlockKind, Header, MAGIC, Seed};
 use paxfs_format::inode::INODE_SIZE;
-use paxfs_format::journal::{self, Body, JournalSlot, LINE_SIZE, SLOTS};
+use paxfs_format::journal::{Body, JournalSlot, SLOTS};
 use paxfs_format::superblock::{State, Superblock};
+use std::sync::Arc;
 use zerocopy::IntoBytes;
 
 /// Pages kept in memory after a commit.
@@ -41,85 +44,118 @@ impl Core {
         self.running.load(Ordering::Relaxed).saturating_sub(1)
     }
 
-    /// Makes all that was done so far durable. Who waits for another's commit that has all of it needs none of its own.
+    /// Makes all that was done so far durable. Who waits for another's commit that has all of it needs none of its own. What
+    /// the medium failed to take is dealt with before anybody hears that it is durable. The caller holds no lock.
     pub fn commit(&self) -> Result<()> {
+        self.commit_quietly()?;
+        self.notice()
+    }
+
+    /// Commits, and leaves media errors to others.
+    pub fn commit_quietly(&self) -> Result<()> {
         // Not below the number of the transaction that the caller's operations joined.
         let joined = self.running.load(Ordering::Relaxed);
-        let mut body = take(Rank::Committing, || lock(&self.committing));
-        if self.dead.load(Ordering::Relaxed) {
-            return Err(Error::ShutDown);
-        }
+        let mut logged = take(Rank::Committing, || lock(&self.committing));
+        self.check_alive()?;
         if joined < self.running.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let result = self.commit_alone(&mut body);
+        let result = self.commit_alone(&mut logged);
         if result.is_err() {
             self.shut_down();
         }
         result
     }
 
-    fn commit_alone(&self, body: &mut Body) -> Result<()> {
-        self.store_homes(body);
+    fn commit_alone(&self, logged: &mut Logged) -> Result<()> {
+        self.store_homes(logged)?;
         let sequence = {
-            let _gate = self.gate_alone();
+            let joined = self.join_alone_quietly();
             let sequence = self.running.load(Ordering::Relaxed);
-            // SAFETY: the gate is held alone, so no operation runs. All that is clean is in its home by now.
-            #[allow(unsafe_code)]
-            unsafe {
-                self.pages().trim(PAGES_KEPT);
+            if self.has_failures() {
+                // Homes may be lost, and trees half changed: neither may be committed, or dropped.
+                self.round(&joined, &[], logged)?;
+            } else {
+                // SAFETY: the gate is held alone, so no operation runs. All that is clean is in its home by now.
+                #[allow(unsafe_code)]
+                unsafe {
+                    self.pages().trim(PAGES_KEPT);
+                }
             }
             self.inodes.trim(INODES_KEPT, sequence);
             self.follow_touched();
-            self.seal(sequence, body)?;
+            self.seal(&joined, logged)?;
             // Numbers that follow each other are slots that take turns: one that no slot has would break both.
-            if !body.is_empty() {
+            if !logged.body.is_empty() {
                 self.running.store(sequence + 1, Ordering::Relaxed);
             }
             sequence
         };
-        let medium = self.medium();
-        if body.is_empty() {
-            let _durable = medium.fence(Point::Slot)?;
-            return Ok(());
+        if logged.body.is_empty() {
+            let _durable = self.medium().fence(Point::Slot)?;
+            return self.check_alive();
         }
-        if body.bytes().len() as u64 > self.slot_bytes() {
-            return Err(Error::Invalid("the transaction does not fit the journal"));
-        }
-        let slot_blocks = self.volume.geometry.journal_blocks / SLOTS;
-        let place = self.volume.geometry.journal().start + (sequence % SLOTS) * slot_blocks;
-        let offset = place * BLOCK_BYTES;
-        let head = body.head(self.volume.seed, place, sequence);
-        medium.store_nt(offset, head.as_bytes());
-        medium.store_nt(offset + size_of::<JournalSlot>() as u64, body.bytes());
-        let written = medium.fence(Point::Slot)?;
-        let word = core::mem::offset_of!(JournalSlot, commit) as u64;
-        medium.commit(offset + word, sequence, &written);
-        let _committed = medium.fence(Point::Commit)?;
+        self.store_slot(&logged.body, sequence)?;
         self.durable.store(sequence, Ordering::Release);
         for mut group in self.each_group() {
             group.durable();
         }
-        Ok(())
+        self.heal_idle()
     }
 
-    /// Brings what the last transaction logged to where it belongs. This thread's next fence makes it durable, before the
-    /// slot is used again. Nobody has read it there: all of it is still in pages.
-    fn store_homes(&self, body: &mut Body) {
-        for write in body.writes() {
-            store_lines(self.medium(), &write, Point::Homes);
+    /// Stores a transaction to its slot, and commits it.
+    fn store_slot(&self, body: &Body, sequence: u64) -> Result<()> {
+        /// How often a slot is mended that fails while it is stored.
+        const TRIES: u32 = 3;
+        if body.bytes().len() as u64 > self.slot_bytes() {
+            return Err(Error::Invalid("the transaction does not fit the journal"));
         }
-        body.clear();
+        let medium = self.medium();
+        let slot_blocks = self.volume.geometry.journal_blocks / SLOTS;
+        let place = self.volume.geometry.journal().start + (sequence % SLOTS) * slot_blocks;
+        let (offset, end) = (place * BLOCK_BYTES, (place + slot_blocks) * BLOCK_BYTES);
+        let word = offset + core::mem::offset_of!(JournalSlot, commit) as u64;
+        let head = body.head(self.volume.seed, place, sequence);
+        for _ in 0..TRIES {
+            medium.store_nt(offset, head.as_bytes());
+            medium.store_nt(offset + size_of::<JournalSlot>() as u64, body.bytes());
+            let written = medium.fence(Point::Slot)?;
+            if !medium.has_failed(offset..end) {
+                medium.commit(word, sequence, &written);
+                let _committed = medium.fence(Point::Commit)?;
+                // Somebody may have shut the volume down meanwhile, and these stores with it.
+                self.check_alive()?;
+                if !medium.has_failed(offset..end) {
+                    return Ok(());
+                }
+                // It may be there or not. From here on it is not.
+                medium.store(word, &0_u64.to_le_bytes());
+                medium.flush(word..word + 8, Point::Commit);
+            }
+            // The homes of the transaction before are durable with the fence above.
+            let failed =
+                medium.failed().into_iter().filter(|block| (offset..end).contains(&(block * BLOCK_BYTES)));
+            self.mend_journal(sequence.saturating_sub(1), &failed.collect::<Vec<u64>>())?;
+        }
+        Err(Error::lost("the journal", place))
     }
 
-    /// Gathers what the running transaction changed: into `body` what goes to the journal. The gate is held alone.
-    fn seal(&self, sequence: u64, body: &mut Body) -> Result<()> {
-        let context = self.context();
-        let inodes = self.inodes.take_dirty();
-        for cell in &inodes {
-            self.seal_inode(cell, sequence);
+    /// Gathers what the running transaction changed: into `logged` what goes to the journal.
+    fn seal(&self, joined: &Joined<'_>, logged: &mut Logged) -> Result<()> {
+        let context = joined.context;
+        let sequence = context.generation;
+        let mut inodes = self.seal_inodes(sequence);
+        match self.settle(&context) {
+            // What was lost until now is made anew, and all groups follow once more.
+            Err(error) if error.is_loss() && self.has_failures() => {
+                self.round(joined, &[], logged)?;
+                inodes.extend(self.seal_inodes(sequence));
+                self.settle(&context)?;
+            }
+            settled => settled?,
         }
-        self.settle(&context)?;
+        logged.begin();
+        let body = &mut logged.body;
         self.log(sequence, body);
         if self.slot_bytes() < body.bytes().len() as u64 {
             // Nodes of trees need not be logged where they are.
@@ -137,6 +173,13 @@ impl Core {
         Ok(())
     }
 
+    /// Copies all dirty inodes into their pages.
+    fn seal_inodes(&self, sequence: u64) -> Vec<Arc<Cell>> {
+        let inodes = self.inodes.take_dirty();
+        inodes.iter().for_each(|cell| self.seal_inode(cell, sequence));
+        inodes
+    }
+
     /// Brings the trees and headers of all groups to what is in memory.
     pub fn settle(&self, context: &Context) -> Result<()> {
         loop {
@@ -149,7 +192,9 @@ impl Core {
                 if changed {
                     self.stock(number, needed, context)?;
                     let mut group = self.group(number)?;
-                    group.settle(self.pages(), context)?;
+                    group
+                        .settle(self.pages(), context)
+                        .inspect_err(|error| self.tear_settled(number, error))?;
                     group.changed = false;
                     foreign.append(&mut group.take_foreign());
                     foreign.append(group.stock());
@@ -163,11 +208,20 @@ impl Core {
         }
     }
 
+    /// What a group's trees had yet to follow is gone when one of them cannot be read: all are made anew.
+    fn tear_settled(&self, group: u32, error: &SpaceError) {
+        if matches!(error, SpaceError::Lost { .. }) {
+            let trees = GroupTree::ALL.into_iter().filter(|tree| *tree != GroupTree::Refcount);
+            trees.for_each(|tree| self.media.tear(TreeName::Group(group, tree)));
+        }
+    }
+
     /// Copies a group's header into its page, if it differs there.
     fn seal_group(&self, group: &Group) -> Result<()> {
         let block = self.volume.geometry.group_header(group.number);
         let there = self.volume.group(group.number);
-        let there = there.map_err(|fault| Error::damaged(format_args!("group {}", group.number), fault))?;
+        let there =
+            there.map_err(|fault| Error::structure(format_args!("group {}", group.number), &fault))?;
         // What the header of the block itself says is set later.
         let contents = |header: &GroupHeader| GroupHeader { header: group.header.header, ..*header };
         if contents(there) == group.header {
@@ -190,13 +244,24 @@ impl Core {
             self.pages().each_changed(|changed, page| {
                 self.seal_page(page, sequence);
                 let offset = changed.block * BLOCK_BYTES;
+                let has_failed = || medium.has_failed(offset..offset + BLOCK_BYTES);
+                let mut lines = u64::MAX;
                 if changed.fresh {
                     medium.store_nt(offset, page.as_slice());
-                } else {
-                    let lines = medium.changed_lines(offset, changed.lines, page);
-                    debug_assert_eq!(medium.changed_lines(offset, !changed.lines, page), 0, "unsaid changes");
-                    body.push_lines(changed.block, lines, page);
+                    if !has_failed() {
+                        return;
+                    }
+                } else if !changed.whole && !has_failed() {
+                    lines = medium.changed_lines(offset, changed.lines, page);
+                    let unsaid = || medium.changed_lines(offset, !changed.lines, page);
+                    debug_assert!(has_failed() || unsaid() == 0 || has_failed(), "unsaid changes");
                 }
+                if has_failed() {
+                    // What leads to it must not be committed without it.
+                    self.media.make_homeless(changed.block);
+                    lines = u64::MAX;
+                }
+                body.push_lines(changed.block, lines, page);
             });
         }
     }
@@ -237,30 +302,44 @@ impl Core {
         self.close_views();
         self.clean_all()?;
         self.take_back_ahead()?;
-        self.commit()?;
-        let medium = self.medium();
-        // The homes of the last transaction first: the superblock says that they are there.
-        self.store_homes(&mut take(Rank::Committing, || lock(&self.committing)));
-        let _homes = medium.fence(Point::Close)?;
-        let geometry = &self.volume.geometry;
-        for group in self.each_group() {
-            let mut copy = group.header;
-            medium.load(geometry.group_header(group.number) * BLOCK_BYTES, copy.as_mut_bytes());
-            let place = geometry.group_copy(group.number);
-            copy.header.place = place.into();
-            self.volume.seed.seal(copy.as_mut_bytes());
-            medium.store_nt(place * BLOCK_BYTES, copy.as_bytes());
+        loop {
+            self.commit()?;
+            // The homes of the last transaction first: the superblock says that they are there.
+            self.store_homes(&mut take(Rank::Committing, || lock(&self.committing)))?;
+            let _homes = self.medium().fence(Point::Close)?;
+            // A home that was healed is no longer recorded as bad: that has to be durable, too.
+            if !self.has_failures() && !self.each_group().any(|group| group.changed) {
+                break;
+            }
         }
+        self.volume.geometry.group_numbers().for_each(|group| self.store_header_copy(group));
+        self.store_superblocks(State::new(State::CLEAN), self.committed())?;
+        self.check_alive()?;
+        self.shut_down();
+        Ok(())
+    }
+
+    /// Stores the superblock and its copies, which say that all transactions up to `done` are in their homes.
+    ///
+    /// # Errors
+    ///
+    /// The medium does not take block 0.
+    pub fn store_superblocks(&self, state: State, done: u64) -> Result<()> {
+        let (geometry, medium) = (&self.volume.geometry, self.medium());
         let mut superblock = self.volume.superblock;
-        superblock.header.generation = (self.running.load(Ordering::Relaxed) - 1).into();
-        superblock.state = State::new(State::CLEAN);
+        superblock.header.generation = done.into();
+        superblock.state = state;
         superblock.written = now();
         // Never all at once: a crash must leave a whole one.
         for group in geometry.group_numbers().rev() {
-            store_superblock(medium, &self.volume.seed, superblock, geometry.superblock(group));
+            let block = geometry.superblock(group);
+            let store = || store_superblock(medium, &self.volume.seed, superblock, block);
+            if !self.store_whole(block, store) && group == 0 {
+                return Err(Error::lost("the superblock", block));
+            }
             let _stored = medium.fence(if group == 0 { Point::Closed } else { Point::Copies })?;
         }
-        self.dead.store(true, Ordering::Relaxed);
+        self.recorded.store(done, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -270,14 +349,4 @@ pub(crate) fn store_superblock(medium: &dyn Medium, seed: &Seed, mut superblock:
     superblock.header.place = block.into();
     seed.seal(superblock.as_mut_bytes());
     medium.store_nt(block * BLOCK_BYTES, superblock.as_bytes());
-}
-
-/// Stores lines of the journal to their homes, and flushes them.
-pub(crate) fn store_lines(medium: &dyn Medium, write: &journal::Write<'_>, point: Point) {
-    let lines = (0..64).filter(|line| write.lines >> line & 1 != 0);
-    for (line, data) in lines.zip(write.data.chunks_exact(LINE_SIZE)) {
-        let offset = write.block * BLOCK_BYTES + line * LINE_SIZE as u64;
-        medium.store(offset, data);
-        medium.flush(offset..offset + LINE_SIZE as u64, point);
-    }
 }

@@ -10,17 +10,18 @@
 use crate::engine::{Dax, Options};
 use crate::error::{Error, Result};
 use crate::freeze::Freezing;
+use crate::homes::Logged;
 use crate::inodes::{Cell, Inodes, State};
 use crate::locks::{Ordered, Rank, take};
-use crate::medium::Medium;
+use crate::media::Media;
+use crate::medium::{Gated, Medium};
 use crate::pages::Pages;
 use crate::sound;
 use crate::space::{Context, Group, SpaceError};
 use crate::views::Views;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use paxfs_format::geometry::{BLOCK_BYTES, INODES_PER_BLOCK};
 use paxfs_format::inode::{INODE_SIZE, Inode};
-use paxfs_format::journal::Body;
 use paxfs_format::superblock::{ReadOnlyCompatible, Superblock};
 use paxfs_format::time::Timestamp;
 use paxfs_format::volume::Volume;
@@ -38,7 +39,7 @@ pub(crate) struct Core {
     /// Operations hold it shared, a commit alone while it gathers what they did.
     gate: RwLock<()>,
     /// One commit at a time; what the last one logged. Its homes are stored by the next, so that one fence serves both.
-    pub committing: Mutex<Body>,
+    pub committing: Mutex<Logged>,
     /// Number of the running transaction.
     pub running: AtomicU64,
     /// One operation on two directories at a time.
@@ -51,8 +52,12 @@ pub(crate) struct Core {
     pub dax: Dax,
     /// Who wants the volume to stand still.
     pub freezing: Freezing,
-    /// The volume takes no more writes.
-    pub dead: AtomicBool,
+    /// What is known of media errors.
+    pub media: Media,
+    /// Number of the transaction up to which the superblock says that all are in their homes.
+    pub recorded: AtomicU64,
+    /// The medium as all of this sees it. It is shut when the volume takes no more writes.
+    gated: Arc<Gated>,
     /// Where the next directory or file goes when nothing says where.
     next_group: AtomicU64,
     /// Blocks for metadata that running operations may yet ask for.
@@ -108,8 +113,9 @@ impl Core {
         let geometry = paxfs_format::geometry::Geometry::of(&superblock)
             .map_err(|error| Error::damaged("the superblock", error))?;
         let seed = paxfs_format::header::Seed::new(&superblock.uuid);
-        let views = Views::new(&medium, options.mappings(), options.mechanism);
-        let volume = Volume::new(Pages::new(medium, Some((seed, geometry))), superblock, geometry);
+        let gated = Arc::new(Gated::new(medium));
+        let views = Views::new(&(gated.clone() as Arc<dyn Medium>), options.mappings(), options.mechanism);
+        let volume = Volume::new(Pages::new(gated.clone(), Some((seed, geometry))), superblock, geometry);
         let core = Core {
             volume,
             groups: Vec::new(),
@@ -122,7 +128,9 @@ impl Core {
             views,
             dax: options.dax,
             freezing: Freezing::default(),
-            dead: AtomicBool::new(false),
+            media: Media::default(),
+            recorded: AtomicU64::new(superblock.header.generation.get()),
+            gated,
             next_group: AtomicU64::new(0),
             promised: AtomicU64::new(0),
         };
@@ -130,7 +138,7 @@ impl Core {
         let mut groups = Vec::new();
         for number in geometry.group_numbers() {
             let header = core.volume.group(number);
-            let header = *header.map_err(|fault| Error::damaged(format_args!("group {number}"), fault))?;
+            let header = *header.map_err(|fault| Error::structure(format_args!("group {number}"), &fault))?;
             groups.push(Mutex::new(Group::load(number, header, &core.volume.blocks, &context)?));
         }
         Ok(Core { groups, ..core })
@@ -254,10 +262,21 @@ impl Core {
         })
     }
 
-    /// Does something, and once more after a commit when it found no space and the commit gave some: what was freed can be
-    /// had then, and what files have ahead of their ends. What finds no space must have changed nothing.
-    pub fn with_space<T>(&self, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    /// Does something, and once more after media errors that it met were dealt with: what was lost may have been made anew.
+    /// What finds something lost must have changed nothing.
+    pub fn with_losses<T>(&self, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
         let result = attempt();
+        if result.as_ref().is_err_and(Error::is_loss) && self.has_failures() {
+            self.notice()?;
+            return attempt();
+        }
+        result
+    }
+
+    /// Does something, and once more after a commit when it found no space and the commit gave some: what was freed can be
+    /// had then, and what files have ahead of their ends. What finds no space, or something lost, must have changed nothing.
+    pub fn with_space<T>(&self, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+        let result = self.with_losses(&mut attempt);
         if !matches!(result, Err(Error::NoSpace)) {
             return result;
         }
@@ -295,14 +314,18 @@ impl Core {
         }
     }
 
-    /// Whether the volume takes writes.
+    /// Whether the volume may be used at all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ShutDown`].
     pub fn check_alive(&self) -> Result<()> {
-        if self.dead.load(Ordering::Relaxed) { Err(Error::ShutDown) } else { Ok(()) }
+        if self.gated.is_shut() { Err(Error::ShutDown) } else { Ok(()) }
     }
 
-    /// Lets no write reach the volume any more.
+    /// Lets nothing reach the medium any more: it stays as the last commit left it.
     pub fn shut_down(&self) {
-        self.dead.store(true, Ordering::Release);
+        self.gated.shut();
         self.close_views();
     }
 
@@ -316,9 +339,16 @@ impl Core {
         self.durable.load(Ordering::Acquire)
     }
 
-    /// Commits first what another operation would make too large for its slot.
+    /// Joins the running transaction while nobody else does, whatever has to be done first. The caller holds the lock of the
+    /// commit.
+    pub fn join_alone_quietly(&self) -> Joined<'_> {
+        self.joined(Gate::Alone { _guard: self.gate_alone() })
+    }
+
+    /// Deals with media errors, and commits first what another operation would make too large for its slot.
     fn check_running(&self) -> Result<()> {
         self.check_alive()?;
+        self.notice()?;
         if self.is_large() { self.commit() } else { Ok(()) }
     }
 
@@ -342,9 +372,15 @@ impl Core {
         take(Rank::Renaming, || lock(&self.renaming))
     }
 
-    /// Looks, without changing anything: what is seen does not move to the medium meanwhile.
-    pub fn look(&self) -> Ordered<RwLockReadGuard<'_, ()>> {
-        self.gate()
+    /// Looks, without changing anything: what is seen does not move to the medium meanwhile. Media errors are dealt with first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ShutDown`].
+    pub fn look(&self) -> Result<Ordered<RwLockReadGuard<'_, ()>>> {
+        self.check_alive()?;
+        self.notice()?;
+        Ok(self.gate())
     }
 
     /// Whether the running transaction has to be committed before another operation joins, so that it fits its slot.
@@ -359,7 +395,7 @@ impl Core {
 
     /// An inode in memory.
     pub fn inode(&self, number: u64) -> Result<Arc<Cell>> {
-        self.inodes.get(number, || {
+        let read = || {
             let inode = self.volume.inode(number).map_err(|fault| Error::inode(number, &fault))?;
             // What a free one says means nothing.
             let fault = if inode.is_free() { None } else { sound::fault(inode, &self.volume.geometry) };
@@ -367,6 +403,10 @@ impl Core {
                 Some(field) => Err(Error::damaged(format_args!("inode {number}"), field)),
                 None => Ok(*inode),
             }
+        };
+        self.inodes.get(number, read).map_err(|error| match self.media.is_lost(number) {
+            true => Error::lost(format_args!("inode {number}"), number / INODES_PER_BLOCK),
+            false => error,
         })
     }
 }

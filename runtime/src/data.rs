@@ -4,22 +4,20 @@
 //! to yet, and the extent map follows in the same transaction, whose commit comes after the data is durable. Blocks
 //! shared with others keep their bytes: those around the write are copied, and only those.
 
-use crate::below::{Below, pieces};
+use crate::below::{Below, Piece, pieces};
 use crate::core::{Core, Joined};
 use crate::error::{Error, Result};
 use crate::inodes::State;
 use crate::map::{clip, extents_from, remap};
+use crate::media::lost_data;
 use crate::medium::Point;
-use crate::pages::Pages;
-use crate::space::{Context, Counted, Fit, Group, Request, SpaceError, overlaid};
+use crate::space::{Fit, Group, Request};
 use core::ops::Range;
 use paxfs_format::extent::Extent;
 use paxfs_format::geometry::{BLOCK_BYTES, HUGE_BLOCKS};
-use paxfs_format::group::GroupTree;
 use paxfs_format::inode::Inode;
 use paxfs_format::record::Record;
 use paxfs_format::rmap::ExtentFlags;
-use paxfs_format::superblock::ReadOnlyCompatible;
 
 /// What is written.
 #[derive(Clone, Copy)]
@@ -64,6 +62,9 @@ pub(crate) fn read(core: &Core, inode: &Inode, offset: u64, to: &mut [u8]) -> Re
         if part.flags.is_unwritten() {
             continue;
         }
+        if let Some(bad) = core.bad_parts(&part)?.first() {
+            return Err(lost_data(inode.header.place.get(), bad));
+        }
         let start = (part.offset.get() * BLOCK_BYTES).max(offset);
         let end = (part.end() * BLOCK_BYTES).min(offset + wanted as u64);
         if let Some(gap) = slice(to, offset, done..start) {
@@ -72,6 +73,9 @@ pub(crate) fn read(core: &Core, inode: &Inode, offset: u64, to: &mut [u8]) -> Re
         if let Some(there) = slice(to, offset, start..end) {
             let skip = start - part.offset.get() * BLOCK_BYTES;
             core.medium().load(part.start.get() * BLOCK_BYTES + skip, there);
+        }
+        if core.has_failed(&part) {
+            return Err(lost_data(inode.header.place.get(), &part));
         }
         done = end;
     }
@@ -149,34 +153,31 @@ impl Writer<'_> {
         // All blocks first: a write that finds no space changes nothing.
         let wanted = pieces.iter().filter_map(|piece| match piece.below {
             Below::Hole => Some((piece.blocks.clone(), Purpose::Data)),
-            Below::Shared(_) => Some((piece.blocks.clone(), Purpose::Copy)),
+            Below::Shared(_) | Below::Bad(_) => Some((piece.blocks.clone(), Purpose::Copy)),
             Below::Own(_) | Below::Unwritten(_) => None,
         });
-        let mut blocks = self.allocate_all(state, wanted)?.into_iter();
+        self.check_lost(state, &pieces, &(offset..end))?;
+        let blocks = self.allocate_all(state, wanted)?;
+        // Then all that nobody sees yet.
+        if let Err(error) = self.fill_new(&pieces, &blocks, offset, source) {
+            return self.give_back_all(&blocks, error);
+        }
+        let mut blocks = blocks.into_iter();
         for piece in pieces {
             match piece.below {
                 Below::Own(extent) => self.store(&extent, offset, source),
                 Below::Unwritten(extent) => {
                     let written = Extent { flags: ExtentFlags::new(0), ..extent };
-                    self.zero_around(&written, &(offset..end));
-                    self.store(&written, offset, source);
+                    self.fill(&written, None, offset, source)?;
                     remap(self.core, self.joined, &mut state.inode, &piece.blocks, &[written])?;
                 }
-                Below::Shared(old) => {
+                Below::Shared(_) | Below::Bad(_) => {
                     let new = blocks.next().unwrap_or_default();
-                    for extent in &new {
-                        self.copy_around(&old, extent, &(offset..end));
-                        self.store(extent, offset, source);
-                    }
                     let removed = remap(self.core, self.joined, &mut state.inode, &piece.blocks, &new)?;
                     self.release(&removed)?;
                 }
                 Below::Hole => {
                     let new = blocks.next().unwrap_or_default();
-                    for extent in new.iter().filter(|extent| !extent.flags.is_unwritten()) {
-                        self.zero_around(extent, &(offset..end));
-                        self.store(extent, offset, source);
-                    }
                     let new_end = new.last().map_or(piece.blocks.end, Extent::end);
                     remap(self.core, self.joined, &mut state.inode, &(piece.blocks.start..new_end), &new)?;
                     if new_end > piece.blocks.end {
@@ -184,6 +185,44 @@ impl Writer<'_> {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Fills those new `blocks` that take the place of pieces with what is written, and what is around it there.
+    fn fill_new(
+        &self,
+        pieces: &[Piece],
+        blocks: &[Vec<Extent>],
+        offset: u64,
+        source: Source<'_>,
+    ) -> Result<()> {
+        let replaced =
+            pieces.iter().filter(|piece| !matches!(piece.below, Below::Own(_) | Below::Unwritten(_)));
+        for (piece, new) in replaced.zip(blocks) {
+            let old = if let Below::Shared(old) = &piece.below { Some(old) } else { None };
+            let written = new.iter().filter(|extent| !extent.flags.is_unwritten());
+            written.into_iter().try_for_each(|extent| self.fill(extent, old, offset, source))?;
+        }
+        Ok(())
+    }
+
+    /// Fills blocks that nobody sees yet with what is written; around it with what `old` has, or zeros. What fails meanwhile
+    /// is healed, and filled again.
+    fn fill(&self, extent: &Extent, old: Option<&Extent>, offset: u64, source: Source<'_>) -> Result<()> {
+        let write = offset..offset + source.len();
+        let fill = || -> Result<()> {
+            match old {
+                Some(old) => self.copy_around(old, extent, &write)?,
+                None => self.zero_around(extent, &write),
+            }
+            self.store(extent, offset, source);
+            Ok(())
+        };
+        fill()?;
+        if self.core.has_failed(extent) {
+            self.core.heal_new(extent);
+            fill()?;
         }
         Ok(())
     }
@@ -237,14 +276,18 @@ impl Writer<'_> {
     }
 
     /// Copies what an old extent has around a write to a new one, which lies within it.
-    fn copy_around(&self, old: &Extent, new: &Extent, write: &Range<u64>) {
+    fn copy_around(&self, old: &Extent, new: &Extent, write: &Range<u64>) -> Result<()> {
         for gap in Self::around(new, write) {
             let mut bytes = vec![0; usize::try_from(gap.end - gap.start).unwrap_or(0)];
             let from = old.start.get() * BLOCK_BYTES + (gap.start - old.offset.get() * BLOCK_BYTES);
             let to = new.start.get() * BLOCK_BYTES + (gap.start - new.offset.get() * BLOCK_BYTES);
             self.core.medium().load(from, &mut bytes);
+            if self.core.medium().has_failed(from..from + bytes.len() as u64) {
+                return Err(lost_data(self.number, old));
+            }
             self.core.medium().store_nt(to, &bytes);
         }
+        Ok(())
     }
 
     /// Blocks for a range of the file, in as few runs as there are; all of them or none. A file that grows may get
@@ -359,60 +402,5 @@ impl Writer<'_> {
     /// Gives back blocks that the file never got.
     pub fn give_back(&self, extents: &[Extent]) -> Result<()> {
         self.each_run(extents, Group::give_back)
-    }
-
-    fn each_run(
-        &self,
-        extents: &[Extent],
-        change: impl Fn(&mut Group, u32, u32) -> core::result::Result<(), SpaceError>,
-    ) -> Result<()> {
-        for (group, start, length) in self.runs(extents)? {
-            change(&mut *self.core.group(group)?, start, length)?;
-        }
-        Ok(())
-    }
-
-    /// Says that the file no longer owns these extents: blocks that nobody else owns are freed.
-    pub fn release(&self, extents: &[Extent]) -> Result<()> {
-        let reflink = self.core.volume.superblock.has(ReadOnlyCompatible::REFLINK);
-        if !reflink {
-            return self.each_run(extents, Group::release);
-        }
-        self.each_counted(extents, Group::unshare)
-    }
-
-    /// Says that one file more owns these extents.
-    pub fn share(&self, extents: &[Extent]) -> Result<()> {
-        self.each_counted(extents, Group::share)
-    }
-
-    /// Changes the counts of extents' blocks, which may be the same: then each time counts by itself.
-    fn each_counted(
-        &self,
-        extents: &[Extent],
-        change: impl Fn(&mut Group, &Pages, &Context, &[Counted]) -> core::result::Result<(), SpaceError>,
-    ) -> Result<()> {
-        let mut runs = self.runs(extents)?;
-        runs.sort_unstable();
-        for part in runs.chunk_by(|a, b| a.0 == b.0) {
-            let Some((number, ..)) = part.first() else { continue };
-            let counted = overlaid(part.iter().map(|(_, start, length)| (*start, *length)));
-            let needed = self.core.group(*number)?.needed_for(GroupTree::Refcount, counted.len() as u64);
-            self.core.stock(*number, needed, &self.joined.context)?;
-            let mut group = self.core.group(*number)?;
-            change(&mut group, self.core.pages(), &self.joined.context, &counted)?;
-        }
-        Ok(())
-    }
-
-    /// Group, first block and length of each extent.
-    fn runs(&self, extents: &[Extent]) -> Result<Vec<(u32, u32, u32)>> {
-        let run = |extent: &Extent| {
-            let place = self.core.volume.geometry.locate(extent.start.get());
-            let place =
-                place.ok_or_else(|| Error::damaged(format_args!("inode {}", self.number), "extent"))?;
-            Ok((place.group, place.block, extent.length.get()))
-        };
-        extents.iter().map(run).collect()
     }
 }

@@ -1,26 +1,16 @@
 //! The engine as its users see it: a volume that is open for writing.
 
-use crate::commit::{store_lines, store_superblock};
-use crate::core::{Core, now};
+use crate::core::Core;
 use crate::error::{Error, Result};
-use crate::medium::{Granularity, Mapped, Medium, Point};
-use crate::pages::Pages;
+use crate::medium::{Granularity, Mapped, Medium};
+use crate::recover::recover;
 use crate::views::{FailedFault, Mechanism};
 use core::time::Duration;
 use paxfs_format::device::{Access, Device};
-use paxfs_format::geometry::{BLOCK_BYTES, Geometry};
-use paxfs_format::header::Seed;
-use paxfs_format::journal;
-use paxfs_format::superblock::{State, Superblock};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-
-/// Longest journal that is read. `mkfs.paxfs` makes none above a quarter of that.
-const JOURNAL_BLOCKS_MAX: u64 = 1 << 16;
-/// Highest number of a last transaction with which a volume is opened: more can follow than ever will.
-const TRANSACTION_MAX: u64 = 1 << 63;
 
 /// How a volume is opened.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +68,8 @@ pub struct Statistics {
     pub inodes: u64,
     /// Free blocks in whole, aligned 2 MiB runs.
     pub huge_free: u64,
+    /// Blocks that are recorded as bad.
+    pub bad: u64,
 }
 
 /// A volume that is open for writing. All its methods may be called by many threads.
@@ -114,6 +106,7 @@ impl Engine {
     pub fn on_medium(medium: Arc<dyn Medium>, options: Options) -> Result<Self> {
         let (superblock, last) = recover(&medium)?;
         let core = Arc::new(Core::new(medium, superblock, last, &options)?);
+        core.load_bad()?;
         core.free_orphans()?;
         let ticker =
             (!options.interval.is_zero()).then(|| Ticker::start(Arc::clone(&core), options.interval));
@@ -121,9 +114,14 @@ impl Engine {
     }
 
     /// Makes everything durable that was done before the call, stores through views included.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LostWrites`], once, when the medium failed under contents of files since the last sync: all else is durable.
     pub fn sync(&self) -> Result<()> {
         self.core.clean_all()?;
-        self.core.commit()
+        self.core.commit()?;
+        if self.core.media.take_hit() { Err(Error::LostWrites(None)) } else { Ok(()) }
     }
 
     /// Kernel mappings of all views beyond one each; see [`Options::mappings`].
@@ -158,15 +156,16 @@ impl Engine {
 
     /// Space of the volume.
     pub fn statistics(&self) -> Result<Statistics> {
-        let _look = self.core.look();
+        let _look = self.core.look()?;
         let blocks = self.core.volume.geometry.blocks;
-        let mut sum = Statistics { blocks, free: 0, available: 0, inodes: 0, huge_free: 0 };
+        let mut sum = Statistics { blocks, free: 0, available: 0, inodes: 0, huge_free: 0, bad: 0 };
         for number in self.core.volume.geometry.group_numbers() {
             let group = self.core.group(number)?;
             sum.free += group.free_blocks();
             sum.available += group.usable_blocks().saturating_sub(group.kept());
             sum.inodes += group.header.inodes_used.get();
             sum.huge_free += group.huge_blocks();
+            sum.bad += group.bad().iter().map(|(_, length)| u64::from(length)).sum::<u64>();
         }
         Ok(sum)
     }
@@ -204,55 +203,4 @@ impl Ticker {
         });
         Ticker { alive, thread }
     }
-}
-
-/// Replays the journal and marks the volume as open. Returns the superblock and the number of the last transaction.
-fn recover(medium: &Arc<dyn Medium>) -> Result<(Superblock, u64)> {
-    let blocks = Pages::new(Arc::clone(medium), None);
-    // A crash while block 0 was being written leaves a copy that is whole.
-    let superblock = paxfs_format::volume::find(&blocks)?.superblock;
-    superblock.understood()?;
-    let geometry = Geometry::of(&superblock).map_err(|error| Error::damaged("the superblock", error))?;
-    if geometry.blocks.saturating_mul(BLOCK_BYTES) > medium.len() {
-        return Err(Error::damaged("the superblock", "the device is shorter than the volume"));
-    }
-    let seed = Seed::new(&superblock.uuid);
-    if geometry.journal_blocks > JOURNAL_BLOCKS_MAX {
-        return Err(Error::ReadOnly("the engine keeps no journal of more than 256 MiB"));
-    }
-    let journal = geometry.journal();
-    let length = usize::try_from((journal.end - journal.start) * BLOCK_BYTES).unwrap_or(0);
-    let mut bytes = vec![0; length];
-    medium.load(journal.start * BLOCK_BYTES, &mut bytes);
-    let replay = journal::replay(&bytes, &geometry, seed, superblock.header.generation.get());
-    if let Some(fault) = replay.fault {
-        return Err(fault.into());
-    }
-    let last = replay.live.last().map_or(superblock.header.generation.get(), |live| live.sequence);
-    if last > TRANSACTION_MAX {
-        return Err(Error::damaged(
-            "the superblock or the journal",
-            "there is no number left for a transaction",
-        ));
-    }
-    for write in replay.live.iter().flat_map(|live| &live.writes) {
-        store_lines(&**medium, write, Point::Recovered);
-    }
-    // The homes are durable before the superblock says so: it makes the journal's transactions old.
-    let _homes = medium.fence(Point::Recovered)?;
-    // Block 0 is written next: a copy has to be whole meanwhile.
-    for group in geometry.group_numbers().skip(1) {
-        let place = geometry.superblock(group);
-        if paxfs_format::volume::read_superblock(&blocks, place).is_err() {
-            store_superblock(&**medium, &seed, superblock, place);
-        }
-    }
-    let _mended = medium.fence(Point::Mended)?;
-    let mut open = superblock;
-    open.header.generation = last.into();
-    open.state = State::new(open.state.get() & !State::CLEAN);
-    open.written = now();
-    store_superblock(&**medium, &seed, open, geometry.superblock(0));
-    let _stored = medium.fence(Point::Opened)?;
-    Ok((open, last))
 }

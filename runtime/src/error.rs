@@ -1,9 +1,11 @@
 //! What can go wrong, as a caller of a file system knows it: by errno.
 
 use crate::space::SpaceError;
+use paxfs_format::badblocks::ListError;
 use paxfs_format::device::DeviceError;
 use paxfs_format::fork::ForkFault;
 use paxfs_format::journal::ReplayFault;
+use paxfs_format::tree::{Defect, NodeFault, TreeError};
 use paxfs_format::volume::{NoSuperblock, Refusal, StructureFault};
 
 /// Why an operation failed.
@@ -81,6 +83,36 @@ pub enum Error {
     /// EIO: the medium failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// EIO: the medium failed under the contents of a file.
+    #[error(
+        "the medium failed under inode {inode}: {length} bytes from byte {offset} on are lost; write all of them anew, \
+         punch them out, or restore the file"
+    )]
+    LostData {
+        /// The file.
+        inode: u64,
+        /// Where in it, in bytes.
+        offset: u64,
+        /// How many bytes.
+        length: u64,
+    },
+    /// EIO: the medium failed while a file was written to, or some files: what was written since the last sync may be lost.
+    /// What is known to be lost reads as EIO.
+    #[error("the medium failed under {}: what was written there since the last sync may be lost", files(*.0))]
+    LostWrites(Option<u64>),
+    /// EIO: the medium failed under metadata that nothing else tells.
+    #[error(
+        "{what} is lost: the medium failed at block {block}; remove what depends on it, or run fsck.paxfs"
+    )]
+    LostMetadata {
+        /// What it is.
+        what: String,
+        /// The block.
+        block: u64,
+    },
+    /// EINVAL: a list of media errors is none.
+    #[error(transparent)]
+    List(#[from] ListError),
     /// EUCLEAN: a structure is damaged.
     #[error("{what} is damaged: {fault}; run fsck.paxfs")]
     Damaged {
@@ -106,7 +138,11 @@ impl Error {
         match self {
             Error::NotPermitted(_) => 1,
             Error::NotFound => 2,
-            Error::ShutDown | Error::Device(_) => 5,
+            Error::ShutDown
+            | Error::Device(_)
+            | Error::LostData { .. }
+            | Error::LostWrites(_)
+            | Error::LostMetadata { .. } => 5,
             Error::NoData | Error::PastEnd => 6,
             Error::ValueTooLong => 7,
             Error::BadFile => 9,
@@ -115,7 +151,7 @@ impl Error {
             Error::Exists => 17,
             Error::NotADirectory => 20,
             Error::IsADirectory => 21,
-            Error::Invalid(_) | Error::NoVolume(_) | Error::Refused(_) => 22,
+            Error::Invalid(_) | Error::NoVolume(_) | Error::Refused(_) | Error::List(_) => 22,
             Error::TooLarge => 27,
             Error::NoSpace => 28,
             Error::ReadOnly(_) => 30,
@@ -135,14 +171,38 @@ impl Error {
         Error::Damaged { what: what.to_string(), fault: fault.to_string() }
     }
 
-    /// An inode is damaged.
-    pub(crate) fn inode(number: u64, fault: &StructureFault) -> Self {
-        Error::damaged(format_args!("inode {number}"), fault)
+    /// A structure is lost with its block.
+    pub(crate) fn lost(what: impl core::fmt::Display, block: u64) -> Self {
+        Error::LostMetadata { what: what.to_string(), block }
     }
 
-    /// A fork of an inode is damaged.
+    /// A structure of fixed place is damaged, or lost.
+    pub(crate) fn structure(what: impl core::fmt::Display, fault: &StructureFault) -> Self {
+        match fault {
+            StructureFault::Failed { block } => Error::lost(what, *block),
+            fault => Error::damaged(what, fault),
+        }
+    }
+
+    /// An inode is damaged, or lost.
+    pub(crate) fn inode(number: u64, fault: &StructureFault) -> Self {
+        Error::structure(format_args!("inode {number}"), fault)
+    }
+
+    /// A fork of an inode is damaged, or lost.
     pub(crate) fn fork(number: u64, fault: &ForkFault) -> Self {
-        Error::damaged(format_args!("inode {number}"), fault)
+        match fault {
+            ForkFault::Tree(TreeError { block, fault: Defect::Node(NodeFault::MediumFailed), .. })
+            | ForkFault::Block { fault: StructureFault::Failed { block }, .. } => {
+                Error::lost(format_args!("a part of inode {number}"), *block)
+            }
+            fault => Error::damaged(format_args!("inode {number}"), fault),
+        }
+    }
+
+    /// Whether the medium lost what was asked for.
+    pub(crate) fn is_loss(&self) -> bool {
+        matches!(self, Error::LostData { .. } | Error::LostMetadata { .. })
     }
 }
 
@@ -158,8 +218,16 @@ impl From<SpaceError> for Error {
                 format_args!("what owns block {block} of group {group}"),
                 "the block is not in use",
             ),
+            SpaceError::Lost { group, tree, block } => {
+                Error::lost(format_args!("the {tree} tree of group {group}"), block)
+            }
         }
     }
+}
+
+/// Words for one file, or for some.
+fn files(inode: Option<u64>) -> String {
+    inode.map_or_else(|| "files".to_owned(), |inode| format!("inode {inode}"))
 }
 
 /// The result of an operation.

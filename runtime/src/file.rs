@@ -115,7 +115,7 @@ impl Engine {
     /// What is known of an inode.
     pub fn attributes(&self, inode: u64) -> Result<Attributes> {
         let cell = {
-            let _look = self.core.look();
+            let _look = self.core.look()?;
             self.core.inode(inode)?
         };
         self.core.follow_touched_of(&cell);
@@ -155,7 +155,7 @@ impl Engine {
 
     /// Opens a regular file.
     pub fn open_file(&self, inode: u64, open: Open) -> Result<File> {
-        let _look = self.core.look();
+        let _look = self.core.look()?;
         let cell = self.core.inode(inode)?;
         {
             let state = cell.read();
@@ -219,6 +219,7 @@ impl File {
     /// What is known of it.
     pub fn attributes(&self) -> Result<Attributes> {
         self.core.follow_touched_of(&self.cell);
+        let _look = self.core.look()?;
         Attributes::of(&self.cell.read().inode)
     }
 
@@ -238,8 +239,10 @@ impl File {
             to.iter_mut().zip(apart).take(length).for_each(|(to, byte)| *to = byte);
             return Ok(length);
         }
-        let _look = self.core.look();
-        read(&self.core, &self.cell.read().inode, offset, to)
+        self.core.with_losses(|| {
+            let _look = self.core.look()?;
+            read(&self.core, &self.cell.read().inode, offset, to)
+        })
     }
 
     /// Changes data. What finds no space must have changed nothing.
@@ -395,9 +398,23 @@ impl File {
     }
 
     /// Makes everything durable that was done to the file, and with it all that was done before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LostWrites`], once, when the medium failed under contents of the file since the last sync: all else is
+    /// durable.
     pub fn sync(&self) -> Result<()> {
         self.core.clean_file(&self.cell, &(0..MAX_FILE_BLOCKS))?;
-        self.core.commit()
+        self.core.commit()?;
+        self.check_hit()
+    }
+
+    /// Says once that the medium failed under contents of the file.
+    pub(crate) fn check_hit(&self) -> Result<()> {
+        match self.cell.is_hit.swap(false, Ordering::Relaxed) {
+            true => Err(Error::LostWrites(Some(self.cell.number))),
+            false => Ok(()),
+        }
     }
 
     /// As [`File::sync`]; times may be left behind.
@@ -407,7 +424,7 @@ impl File {
 
     /// The first byte at or after `offset` that is in no hole: `SEEK_DATA`. Unwritten blocks count as a hole.
     pub fn seek_data(&self, offset: u64) -> Result<u64> {
-        let _look = self.core.look();
+        let _look = self.core.look()?;
         let state = self.cell.read();
         let data = next_data(&self.core, &state.inode, offset)?;
         if data < state.inode.size.get() { Ok(data) } else { Err(Error::NoData) }
@@ -415,7 +432,7 @@ impl File {
 
     /// The first byte at or after `offset` that is in a hole: `SEEK_HOLE`. The end of the file is one.
     pub fn seek_hole(&self, offset: u64) -> Result<u64> {
-        let _look = self.core.look();
+        let _look = self.core.look()?;
         let state = self.cell.read();
         let size = state.inode.size.get();
         if offset >= size {
@@ -434,7 +451,7 @@ impl File {
 
     /// Its extents, ascending.
     pub fn extents(&self) -> Result<Vec<Extent>> {
-        let _look = self.core.look();
+        let _look = self.core.look()?;
         overlapping(&self.core, &self.cell.read().inode, &(0..MAX_FILE_BLOCKS))
     }
 }
@@ -493,6 +510,9 @@ fn zero_edges(writer: &Writer<'_>, state: &mut State, range: &Range<u64>) -> Res
     let end = range.end.min(size.next_multiple_of(BLOCK_BYTES));
     let first = range.start..range.start.next_multiple_of(BLOCK_BYTES).min(end);
     let last = (end - end % BLOCK_BYTES).max(first.end)..end;
+    for edge in [&first, &last] {
+        writer.check_edge(state, edge)?;
+    }
     for edge in [first, last] {
         let block = edge.start / BLOCK_BYTES;
         let holds_data = |inode: &Inode| -> Result<bool> {

@@ -5,6 +5,7 @@ use crate::edit::{Nodes, TreeMut};
 use crate::error::{Error, Result};
 use crate::space::verified_node;
 use core::ops::Range;
+use paxfs_format::blocks::Blocks;
 use paxfs_format::group::TreeRoot;
 use paxfs_format::header::Header;
 use paxfs_format::inode::{Fork, ForkFormat, Inode, PAYLOAD_SIZE, Which};
@@ -58,6 +59,9 @@ impl Nodes for InodeNodes<'_> {
     }
 
     fn broken(&self, block: u64) -> Error {
+        if self.core.pages().failed(block) {
+            return Error::lost(format_args!("a part of inode {}", self.inode), block);
+        }
         Error::damaged(format_args!("inode {}", self.inode), format_args!("tree node in block {block}"))
     }
 }

@@ -37,6 +37,8 @@ pub struct Cell {
     pub opens: AtomicU32,
     /// Whether it had the flag `dax` when it was opened.
     pub is_dax: AtomicBool,
+    /// Whether the medium lost contents of it since that was last asked.
+    pub is_hit: AtomicBool,
     state: RwLock<State>,
 }
 
@@ -118,6 +120,11 @@ impl Inodes {
         Ok(cell)
     }
 
+    /// The cell of an inode, if it is in memory.
+    pub fn known(&self, number: u64) -> Option<Arc<Cell>> {
+        self.shard(number).get(&number).cloned()
+    }
+
     /// Puts a new inode in the place of whatever had its number.
     pub fn insert(&self, number: u64, inode: Inode) -> Arc<Cell> {
         let cell = Self::cell(number, inode);
@@ -133,6 +140,7 @@ impl Inodes {
             is_directory,
             opens: AtomicU32::new(0),
             is_dax: AtomicBool::new(false),
+            is_hit: AtomicBool::new(false),
             state,
         })
     }

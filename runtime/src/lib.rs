@@ -44,11 +44,11 @@
 //!
 //! * For users: [`engine`] (open, sync, close), [`namespace`] (names), [`mod@file`] (data, space, what is known of an
 //!   inode), [`attributes`] (extended attributes), [`share`] (clone, dedupe), [`snapshot`], [`views`] (mapped files),
-//!   [`freeze`], [`error`].
-//! * Below: `core` (what operations share, and joining transactions), `commit` (making them durable), `shadow` (large
-//!   ones), `locks` (their order), `rename`, `orphans`, `data`, `map`, `entries`, `values` and `fork` (what operations
-//!   change), [`inodes`], [`space`] and [`pages`] (what is in memory), `sound` (what is believed), [`edit`] (changing
-//!   trees), [`medium`] (stores and their order).
+//!   [`freeze`], [`media`] (media errors), [`error`].
+//! * Below: `core` (what operations share, and joining transactions), `commit` and `homes` (making them durable), `recover`
+//!   (what a crash left), `shadow` (large ones), `locks` (their order), `rename`, `orphans`, `data`, `counts`, `map`,
+//!   `entries`, `values` and `fork` (what operations change), [`inodes`], [`space`] and [`pages`] (what is in memory),
+//!   `sound` (what is believed), [`edit`] (changing trees), [`medium`] (stores and their order).
 //!
 //! How it commits and recovers, and why that is right, is in `docs/DESIGN.md`.
 
@@ -56,6 +56,7 @@ pub mod attributes;
 mod below;
 mod commit;
 mod core;
+mod counts;
 mod data;
 pub mod edit;
 pub mod engine;
@@ -64,18 +65,22 @@ pub mod error;
 pub mod file;
 mod fork;
 pub mod freeze;
+mod homes;
 pub mod inodes;
 mod locks;
 mod map;
+pub mod media;
 pub mod medium;
 pub mod namespace;
 mod orphans;
 pub mod pages;
+mod recover;
 mod rename;
 mod shadow;
 pub mod share;
 pub mod snapshot;
 mod sound;
 pub mod space;
+mod trees;
 mod values;
 pub mod views;

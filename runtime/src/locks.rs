@@ -2,7 +2,7 @@
 //! pay nothing.
 //!
 //! ```text
-//! freezing → committing → gate → renaming → directories → other inodes → cleaning of a file's views → groups
+//! freezing → media errors → committing → gate → renaming → directories → other inodes → cleaning of a file's views → groups
 //!   → table of inodes → tables of views → frames of views → changed pages → table of pages → medium
 //! ```
 //!
@@ -18,6 +18,8 @@ use core::ops::{Deref, DerefMut};
 pub(crate) enum Rank {
     /// Held while a volume is frozen or thawed.
     Freezing,
+    /// Held while media errors are dealt with.
+    MediaErrors,
     /// Held for a whole commit.
     Committing,
     /// Held shared by an operation.

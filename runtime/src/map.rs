@@ -136,6 +136,17 @@ fn splice(core: &Core, joined: &Joined<'_>, inode: &mut Inode, old: &[Extent], n
     edit_tree::<Extent>(core, joined, inode, Which::Data, |tree| tree.splice(first..=last, new))
 }
 
+/// The record of the reverse map for an extent that starts at a block of its group.
+pub(crate) fn rmap_of(extent: &Extent, owner: u64, start: u32) -> Rmap {
+    Rmap {
+        start: start.into(),
+        length: extent.length,
+        owner: Owner::new(owner),
+        offset: extent.offset,
+        flags: extent.flags,
+    }
+}
+
 /// The reverse map loses records that are in `old` alone, and gets those that are in `new` alone.
 fn log_rmap(core: &Core, owner: u64, old: &[Extent], new: &[Extent]) -> Result<()> {
     let mut old = old.iter().peekable();
@@ -143,14 +154,7 @@ fn log_rmap(core: &Core, owner: u64, old: &[Extent], new: &[Extent]) -> Result<(
         let place = core.volume.geometry.locate(extent.start.get());
         let place =
             place.ok_or_else(|| Error::damaged(format_args!("inode {owner}"), "extent past the volume"))?;
-        let record = Rmap {
-            start: place.block.into(),
-            length: extent.length,
-            owner: Owner::new(owner),
-            offset: extent.offset,
-            flags: extent.flags,
-        };
-        core.group(place.group)?.log_rmap(record, present);
+        core.group(place.group)?.log_rmap(rmap_of(extent, owner, place.block), present);
         Ok(())
     };
     // Removals first: a record may come back with the same key and another length.

@@ -7,16 +7,22 @@
 //!
 //! What must not happen before another thing is durable asks for a [`Durable`], which only [`Medium::fence`] makes: a
 //! commit word stored too early does not compile.
+//!
+//! A block may *fail*: from then on it reads as zeros, and what is stored to it is lost. That is no error of the load or
+//! store that met it; who has to know asks [`Medium::has_failed`] afterwards.
 
+mod gated;
 mod mapped;
 mod recorder;
 mod x86;
 
+pub use gated::Gated;
 pub use mapped::Mapped;
-pub use recorder::{Event, Recorded, Recorder};
+pub use recorder::{Cure, Event, Recorded, Recorder};
 
 use core::ops::Range;
 use paxfs_format::device::DeviceError;
+use paxfs_format::geometry::BLOCK_BYTES;
 
 /// What a medium takes whole, and what it takes to make a store last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,11 +153,11 @@ pub trait Medium: Send + Sync {
     /// Makes sure that the next fence, of whichever thread, covers what this thread stored past the caches or flushed.
     fn drain(&self, point: Point);
 
-    /// Waits until all that this thread stored past the caches or flushed is on the medium.
+    /// Waits until all that this thread stored past the caches or flushed is on the medium; but for blocks that failed.
     ///
     /// # Errors
     ///
-    /// When the medium says that it lost something. Nothing may be believed durable then.
+    /// When the medium says that it lost something, and not what. Nothing may be believed durable then.
     fn fence(&self, point: Point) -> Result<Durable, DeviceError>;
 
     /// Stores an aligned word that says that what the proof is about has happened, and flushes it.
@@ -163,6 +169,36 @@ pub trait Medium: Send + Sync {
     /// How pieces of it can be mapped by themselves; `None` when it is no file.
     fn window(&self) -> Option<Window<'_>> {
         None
+    }
+
+    /// How many blocks have failed and were not healed. Costs a load: this is asked all the time.
+    fn failures(&self) -> u64 {
+        0
+    }
+
+    /// The blocks that have failed, ascending.
+    fn failed(&self) -> Vec<u64> {
+        Vec::new()
+    }
+
+    /// Whether a block in a range of bytes has failed; to be asked after the bytes were used.
+    fn has_failed(&self, range: Range<u64>) -> bool {
+        let _ = range;
+        false
+    }
+
+    /// Brings back those blocks that failed only because others beside them did; what was stored to them since is lost.
+    /// Nobody may use blocks that have failed meanwhile. Returns those that are left.
+    fn narrow(&self) -> Vec<u64> {
+        self.failed()
+    }
+
+    /// Makes a block that has failed, or is said to be bad, one that keeps what is stored to it; says whether that went
+    /// well. Then it is zeros, as if this thread had stored them past the caches. Nobody else may use it meanwhile.
+    fn heal(&self, block: u64) -> bool {
+        let offset = block.saturating_mul(BLOCK_BYTES);
+        self.zero_nt(offset..offset.saturating_add(BLOCK_BYTES));
+        true
     }
 
     /// Whether it has no bytes.

@@ -327,7 +327,7 @@ pub(crate) fn target_of(directory: u64, head: &DirectoryEntry) -> Result<Target>
 impl Engine {
     /// The inode that a name in a directory leads to.
     pub fn lookup(&self, directory: u64, name: &[u8]) -> Result<u64> {
-        let _look = self.core.look();
+        let _look = self.core.look()?;
         let cell = self.core.inode(directory)?;
         let state = cell.read();
         check_directory(&state)?;
@@ -344,7 +344,7 @@ impl Engine {
 
     /// The names of a directory with a cookie above `after` (0 for all), at most `limit`, in the order of their cookies.
     pub fn read_directory(&self, directory: u64, after: u64, limit: usize) -> Result<Vec<Name>> {
-        let _look = self.core.look();
+        let _look = self.core.look()?;
         let cell = self.core.inode(directory)?;
         let state = cell.read();
         check_directory(&state)?;
@@ -473,6 +473,10 @@ impl Engine {
 
     fn remove_name(&self, directory: u64, name: &[u8], is_directory: bool) -> Result<()> {
         check_name(name)?;
+        self.core.with_losses(|| self.remove_name_once(directory, name, is_directory))
+    }
+
+    fn remove_name_once(&self, directory: u64, name: &[u8], is_directory: bool) -> Result<()> {
         let joined = self.core.join()?;
         // Where directories are in each other, by damage, two that are removed would wait for each other.
         let _one = is_directory.then(|| self.core.renaming());
@@ -493,13 +497,14 @@ impl Engine {
         if is_directory && state.inode.data.count.get() > 0 {
             return Err(Error::NotEmpty);
         }
+        names.check_removable(&child, &state.inode, 1)?;
         names.remove(&directory, &mut parent, name, &child, &mut state)?;
         names.drop_link(&child, &mut state)
     }
 
     /// The target of a symlink.
     pub fn read_link(&self, inode: u64) -> Result<Vec<u8>> {
-        let _look = self.core.look();
+        let _look = self.core.look()?;
         let cell = self.core.inode(inode)?;
         let state = cell.read();
         if state.inode.file_type() != Some(FileType::Symlink) {

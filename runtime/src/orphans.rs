@@ -31,6 +31,34 @@ impl Names<'_> {
         self.writer(child).release(&released)
     }
 
+    /// Whether so many names of an inode can be taken away, and all that it owns if there are no others: what is lost in part
+    /// cannot be let go of as a whole.
+    pub fn check_removable(&self, child: &Cell, inode: &Inode, names: usize) -> Result<()> {
+        self.check_pointers(inode)?;
+        let (volume, number) = (&self.core.volume, child.number);
+        let is_inline = matches!(inode.data.format, ForkFormat::EMPTY | ForkFormat::INLINE);
+        let others = usize::try_from(inode.links.get()).unwrap_or(usize::MAX) > names;
+        if others || child.is_open() || is_inline {
+            return Ok(());
+        }
+        match inode.file_type() {
+            Some(FileType::Regular) => volume.extents(inode).try_for_each(|extent| extent.map(drop)),
+            Some(FileType::Symlink) => volume.target(inode).map(drop),
+            _ => volume.bodies(inode, Which::Data, 0).try_for_each(|body| body.map(drop)),
+        }
+        .map_err(|fault| Error::fork(number, &fault))
+    }
+
+    /// Whether the pointers of an inode to its directories can be changed.
+    pub fn check_pointers(&self, inode: &Inode) -> Result<()> {
+        let number = inode.header.place.get();
+        if matches!(inode.attributes.format, ForkFormat::EMPTY | ForkFormat::INLINE) {
+            return Ok(());
+        }
+        let mut bodies = self.core.volume.bodies(inode, Which::Attributes, 0);
+        bodies.try_for_each(|body| body.map(drop)).map_err(|fault| Error::fork(number, &fault))
+    }
+
     fn writer(&self, file: &Cell) -> Writer<'_> {
         Writer { core: self.core, joined: self.joined, number: file.number }
     }
@@ -122,19 +150,29 @@ impl Core {
             let orphans = self.group(number)?.orphans(&joined.context);
             drop(joined);
             for orphan in orphans {
-                let joined = self.join()?;
-                let cell = self.inode(orphan)?;
-                let mut state = cell.write();
-                if state.inode.is_free() || state.inode.links.get() > 0 {
-                    return Err(Error::damaged(
-                        format_args!("inode {orphan}"),
-                        "an orphan that has names, or was freed",
-                    ));
+                match self.with_losses(|| self.free_orphan(orphan)) {
+                    // What it owned is not known: it stays.
+                    Err(error) if error.is_loss() => {}
+                    freed => freed?,
                 }
-                Names { core: self, joined: &joined }.free(&cell, &mut state)?;
             }
         }
         Ok(())
+    }
+
+    fn free_orphan(&self, orphan: u64) -> Result<()> {
+        let joined = self.join()?;
+        let cell = self.inode(orphan)?;
+        let mut state = cell.write();
+        if state.inode.is_free() || state.inode.links.get() > 0 {
+            return Err(Error::damaged(
+                format_args!("inode {orphan}"),
+                "an orphan that has names, or was freed",
+            ));
+        }
+        let names = Names { core: self, joined: &joined };
+        names.check_removable(&cell, &state.inode, 0)?;
+        names.free(&cell, &mut state)
     }
 
     /// Frees an orphan that was closed, or takes back what the file was given ahead of its end.
@@ -156,7 +194,9 @@ impl Core {
         } else if state.inode.links.get() > 0 {
             self.take_back_ahead_of(&joined, cell, &mut state)
         } else {
-            Names { core: self, joined: &joined }.free(cell, &mut state)
+            let names = Names { core: self, joined: &joined };
+            names.check_removable(cell, &state.inode, 0)?;
+            names.free(cell, &mut state)
         }
     }
 

@@ -32,6 +32,8 @@ const FRESH: u8 = 4;
 const FREED: u8 = 8;
 /// Its checksum fitted when it came from the medium, but it contradicts itself: nobody is to read it.
 const UNSOUND: u8 = 16;
+/// What its home holds is not to be believed: all of it has to be logged.
+const WHOLE: u8 = 32;
 
 #[repr(align(64))]
 struct Page {
@@ -120,8 +122,10 @@ unsafe impl Sync for Pages {}
 pub struct Changed {
     /// The block.
     pub block: u64,
-    /// Whether nothing on the medium leads to it yet.
+    /// Whether nothing on the medium leads to it yet, so that it may be written there now.
     pub fresh: bool,
+    /// Whether all of it has to be logged, whatever its home holds.
+    pub whole: bool,
     /// The cache lines that may have been changed: bit i for line i.
     pub lines: u64,
 }
@@ -169,13 +173,26 @@ impl Pages {
 
     fn page(&self, block: u64) -> &Page {
         self.page_or(block, || {
-            let mut bytes = [0; 4096];
-            self.medium.load(block.saturating_mul(BLOCK_BYTES), &mut bytes);
-            let intact = self.volume.filter(|(seed, _)| seed.verify(&bytes).is_ok());
-            let state =
-                intact.map(|(_, geometry)| if is_sound(&bytes, &geometry) { VERIFIED } else { UNSOUND });
-            Page::new(bytes, state.unwrap_or(0))
+            let bytes = self.load(block);
+            let state = self.judge(&bytes);
+            Page::new(bytes, state)
         })
+    }
+
+    /// What the medium has. One that failed is not touched again: others beside it might fail, too.
+    fn load(&self, block: u64) -> [u8; 4096] {
+        let mut bytes = [0; 4096];
+        if !self.failed(block) {
+            self.medium.load(block.saturating_mul(BLOCK_BYTES), &mut bytes);
+        }
+        bytes
+    }
+
+    /// What is to be thought of bytes that come from the medium.
+    fn judge(&self, bytes: &[u8; 4096]) -> u8 {
+        let intact = self.volume.filter(|(seed, _)| seed.verify(bytes).is_ok());
+        let state = intact.map(|(_, geometry)| if is_sound(bytes, &geometry) { VERIFIED } else { UNSOUND });
+        state.unwrap_or(0)
     }
 
     fn set_dirty(&self, block: u64, page: &Page, lines: u64) {
@@ -225,13 +242,60 @@ impl Pages {
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn fresh(&self, block: u64) -> &mut [u8; 4096] {
         let page = self.page_or(block, || Page::new([0; 4096], 0));
-        page.state.fetch_and(!(FREED | UNSOUND), Ordering::Relaxed);
+        page.state.fetch_and(!(FREED | UNSOUND | WHOLE), Ordering::Relaxed);
         self.set_dirty(block, page, u64::MAX);
         page.state.fetch_or(FRESH, Ordering::Relaxed);
         // SAFETY: the caller's promise.
         let bytes = unsafe { &mut *page.bytes.get() };
         bytes.fill(0);
         bytes
+    }
+
+    /// Says that what the block's home holds is lost: the next commit logs all of the page, which is known to be right.
+    pub fn set_whole(&self, block: u64) {
+        let page = self.page(block);
+        self.set_dirty(block, page, u64::MAX);
+        page.state.fetch_or(WHOLE, Ordering::Relaxed);
+    }
+
+    /// Whether the block was given back since the last commit.
+    pub fn is_freed(&self, block: u64) -> bool {
+        self.known(block).is_some_and(|page| page.state.load(Ordering::Relaxed) & FREED != 0)
+    }
+
+    /// Whether the page is in memory.
+    pub fn is_known(&self, block: u64) -> bool {
+        self.known(block).is_some()
+    }
+
+    /// Reads a page once more that came as zeros: a block does while the medium fails beside it.
+    ///
+    /// # Safety
+    ///
+    /// No operation runs: nobody has a borrow of the page.
+    pub unsafe fn reload_blank(&self, block: u64) {
+        let Some(page) = self.known(block) else { return };
+        // SAFETY: the caller's promise.
+        let bytes = unsafe { &mut *page.bytes.get() };
+        if page.state.load(Ordering::Relaxed) & DIRTY == 0 && *bytes == [0; 4096] {
+            *bytes = self.load(block);
+            page.state.store(self.judge(bytes), Ordering::Relaxed);
+        }
+    }
+
+    /// What a block holds, if its checksum fits or fitted when it came from the medium. It is not kept in memory for that.
+    ///
+    /// # Safety
+    ///
+    /// Nobody changes the page meanwhile.
+    pub unsafe fn peek(&self, block: u64) -> Option<[u8; 4096]> {
+        if let Some(page) = self.known(block) {
+            let verified = page.state.load(Ordering::Relaxed) & VERIFIED != 0;
+            // SAFETY: the caller's promise.
+            return verified.then(|| unsafe { *page.bytes.get() });
+        }
+        let bytes = self.load(block);
+        (self.judge(&bytes) == VERIFIED).then_some(bytes)
     }
 
     /// Says that the block was given back: it need not reach the medium any more.
@@ -260,8 +324,10 @@ impl Pages {
             let state = page.state.load(Ordering::Relaxed);
             if state & FREED == 0 {
                 let lines = page.lines.load(Ordering::Relaxed);
+                let whole = state & WHOLE != 0;
+                let fresh = state & FRESH != 0 && !whole;
                 // SAFETY: the caller's promise.
-                see(&Changed { block, fresh: state & FRESH != 0, lines }, unsafe { &mut *page.bytes.get() });
+                see(&Changed { block, fresh, whole, lines }, unsafe { &mut *page.bytes.get() });
             }
         }
     }
@@ -366,8 +432,9 @@ impl Blocks for Pages {
         Ok(unsafe { &*page.bytes.get() })
     }
 
-    fn failed(&self, _block: u64) -> bool {
-        false
+    fn failed(&self, block: u64) -> bool {
+        let offset = block.saturating_mul(BLOCK_BYTES);
+        self.medium.has_failed(offset..offset.saturating_add(BLOCK_BYTES))
     }
 
     fn verified(&self, block: u64) -> bool {

@@ -14,11 +14,13 @@ impl Engine {
     pub fn rename(&self, from: u64, old: &[u8], to: u64, new: &[u8], how: Rename) -> Result<()> {
         check_name(old)?;
         check_name(new)?;
-        let joined = self.core.join_adding(to, NAME_BLOCKS)?;
-        // Of renames between directories there is one at a time, so that nobody moves what another one looks at.
-        let _one = self.core.renaming();
-        let names = Names { core: &self.core, joined: &joined };
-        names.rename(from, old, to, new, how)
+        self.core.with_losses(|| {
+            let joined = self.core.join_adding(to, NAME_BLOCKS)?;
+            // Of renames between directories there is one at a time, so that nobody moves what another one looks at.
+            let _one = self.core.renaming();
+            let names = Names { core: &self.core, joined: &joined };
+            names.rename(from, old, to, new, how)
+        })
     }
 }
 
@@ -92,9 +94,11 @@ impl Names<'_> {
         let (mut state, mut other_state) = lock_two(&child, other.as_ref());
         moved.check(&state)?;
         check_mutable(&state.inode)?;
-        if let Some((other, there)) = other_state.as_ref().zip(there) {
+        self.check_pointers(&state.inode)?;
+        if let Some(((cell, other), there)) = other.as_ref().zip(other_state.as_ref()).zip(there) {
             there.check(other)?;
             check_mutable(&other.inode)?;
+            self.check_removable(cell, &other.inode, 1)?;
         }
         match (how, there, &other, &mut other_state) {
             (Rename::Exchange, Some(there), Some(other), Some(other_state)) => {

@@ -8,9 +8,10 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::inodes::Cell;
 use crate::space::{Context, verified_node};
+use crate::trees::TreeName;
 use paxfs_format::geometry::BLOCK_BYTES;
 use paxfs_format::group::{GroupTree, TreeRoot};
-use paxfs_format::header::{BlockKind, Header};
+use paxfs_format::header::Header;
 use paxfs_format::inode::{ForkFormat, Which};
 use paxfs_format::node::{MAX_HEIGHT, Node};
 use std::collections::{BTreeMap, HashSet};
@@ -19,13 +20,6 @@ use zerocopy::FromBytes;
 
 /// Trees in which fewer nodes changed than this are logged.
 const WORTH: u64 = 4;
-
-/// Which tree a node is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum TreeName {
-    Group(u32, GroupTree),
-    Fork(u64),
-}
 
 impl Core {
     /// Moves changed nodes until what is left to log should fit half a slot. The gate is held alone and all groups are
@@ -55,7 +49,7 @@ impl Core {
                     group.header.root_mut(which).block = block.into();
                     group.changed = true;
                 }
-                TreeName::Fork(number) => self.shadow_inode(number, inodes, context)?,
+                TreeName::Fork(number, which) => self.shadow_fork(number, which, inodes, context)?,
             }
         }
         self.settle(context)
@@ -64,7 +58,7 @@ impl Core {
     fn group_of(&self, tree: TreeName) -> u32 {
         match tree {
             TreeName::Group(number, _) => number,
-            TreeName::Fork(inode) => self.home(inode),
+            TreeName::Fork(inode, _) => self.home(inode),
         }
     }
 
@@ -99,22 +93,20 @@ impl Core {
         chosen
     }
 
-    fn shadow_inode(&self, number: u64, inodes: &[Arc<Cell>], context: &Context) -> Result<()> {
+    fn shadow_fork(&self, number: u64, which: Which, inodes: &[Arc<Cell>], context: &Context) -> Result<()> {
         // A tree of an inode changes with its inode.
         let Some(cell) = inodes.iter().find(|cell| cell.number == number) else { return Ok(()) };
-        for which in [Which::Data, Which::Attributes] {
-            let (root, kind) = {
-                let state = cell.read();
-                let fork = state.inode.fork(which);
-                if fork.format != ForkFormat::TREE {
-                    continue;
-                }
-                (fork.tree, which.node_kind(state.inode.file_type()))
-            };
-            let header = Header::new(kind, root.block.get(), number, context.generation);
-            let block = self.shadow_tree(&root, header, self.home(number), context)?;
-            crate::fork::fork_mut(&mut cell.write().inode, which).tree.block = block.into();
-        }
+        let (root, kind) = {
+            let state = cell.read();
+            let fork = state.inode.fork(which);
+            if fork.format != ForkFormat::TREE {
+                return Ok(());
+            }
+            (fork.tree, which.node_kind(state.inode.file_type()))
+        };
+        let header = Header::new(kind, root.block.get(), number, context.generation);
+        let block = self.shadow_tree(&root, header, self.home(number), context)?;
+        crate::fork::fork_mut(&mut cell.write().inode, which).tree.block = block.into();
         self.seal_inode(cell, context.generation);
         Ok(())
     }
@@ -185,11 +177,5 @@ impl Shadowing<'_> {
 
 /// The tree that a block is a node of, when its nodes may change their place.
 fn tree_of(block: &[u8; 4096]) -> Option<TreeName> {
-    let header = Header::of(block)?;
-    let forks = [BlockKind::EXTENTS, BlockKind::DIRECTORY_INDEX, BlockKind::ATTRIBUTE_INDEX];
-    match GroupTree::ALL.into_iter().find(|tree| tree.kind() == header.kind) {
-        Some(GroupTree::Clusters) => None,
-        Some(tree) => u32::try_from(header.owner.get()).ok().map(|group| TreeName::Group(group, tree)),
-        None => forks.contains(&header.kind).then(|| TreeName::Fork(header.owner.get())),
-    }
+    TreeName::of(Header::of(block)?).filter(|tree| !matches!(tree, TreeName::Group(_, GroupTree::Clusters)))
 }

@@ -1,5 +1,6 @@
 //! Sharing blocks between files: clone and dedupe of ranges, and unsharing.
 
+use crate::below::{is_shared, pieces};
 use crate::core::NAME_BLOCKS;
 use crate::data::{Writer, next_data, read};
 use crate::error::{Error, Result};
@@ -131,12 +132,24 @@ impl File {
             if at >= range.end {
                 return Ok(());
             }
+            let next = at.saturating_add(buffer.len() as u64);
             self.change(|writer, state| {
-                let length = read(writer.core, &state.inode, at, &mut buffer)?;
-                let bytes = buffer.get(..length).unwrap_or_default();
-                writer.unshare(state, at, bytes)
+                let end = next.min(state.inode.size.get());
+                let blocks = at / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES).max(at / BLOCK_BYTES);
+                for piece in pieces(writer.core, &state.inode, blocks)? {
+                    if !is_shared(writer.core, &piece.below)? {
+                        continue;
+                    }
+                    let start = piece.blocks.start * BLOCK_BYTES;
+                    let length = (piece.blocks.end * BLOCK_BYTES).min(end).saturating_sub(start);
+                    let part = usize::try_from(length).ok().and_then(|length| buffer.get_mut(..length));
+                    let Some(part) = part else { continue };
+                    read(writer.core, &state.inode, start, part)?;
+                    writer.unshare(state, start, part)?;
+                }
+                Ok(())
             })?;
-            at += buffer.len() as u64;
+            at = next;
         }
     }
 

@@ -164,6 +164,10 @@ impl Engine {
     /// among others than a journal slot can free. Nothing is removed then. A snapshot's inodes lie together.
     pub fn remove_tree(&self, directory: u64, name: &[u8]) -> Result<()> {
         check_name(name)?;
+        self.core.with_losses(|| self.remove_tree_once(directory, name))
+    }
+
+    fn remove_tree_once(&self, directory: u64, name: &[u8]) -> Result<()> {
         let joined = self.core.join_alone()?;
         let names = Names { core: &self.core, joined: &joined };
         let parent = self.core.inode(directory)?;
@@ -179,9 +183,11 @@ impl Engine {
         target.check(&names.child(directory, target)?.read())?;
         let tree = Tree::walk(&self.core, target.inode, true)?;
         for member in &tree.members {
-            if member.cell.read().inode.flags.get() & (InodeFlags::IMMUTABLE | InodeFlags::APPEND) != 0 {
+            let state = member.cell.read();
+            if state.inode.flags.get() & (InodeFlags::IMMUTABLE | InodeFlags::APPEND) != 0 {
                 return Err(Error::NotPermitted("a file in the tree is immutable or may only grow"));
             }
+            names.check_removable(&member.cell, &state.inode, member.names.len().max(1))?;
         }
         if self.core.logged_by_freeing(&tree)? > self.core.slot_bytes() / 2 {
             return Err(Error::Invalid(

@@ -9,9 +9,12 @@
 //!    that but what this transaction or the one being committed freed, because the medium still leads to it.
 //! 2. A block is in `free`, or in a cluster, or owned by a file, or fixed.
 //! 3. The logs hold the key of each record that the trees have yet to follow.
+//! 4. A block in `bad` is neither in `usable` nor given out of a cluster.
 //!
 //! Lock order: a group's lock is the last to be taken; of two groups the lower first.
 
+mod anew;
+mod bad;
 mod chunks;
 mod clusters;
 mod data;
@@ -38,7 +41,7 @@ use paxfs_format::group::{GroupHeader, GroupTree};
 use paxfs_format::header::Seed;
 use paxfs_format::record::{Key, Record};
 use paxfs_format::rmap::Rmap;
-use paxfs_format::tree::Tree;
+use paxfs_format::tree::{Defect, NodeFault, Tree, TreeError};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Why space cannot be had or changed.
@@ -65,6 +68,27 @@ pub enum SpaceError {
         /// The block in the group.
         block: u32,
     },
+    /// A node is lost: the medium failed there.
+    #[error("group {group}: the {tree} tree is lost: the medium failed at block {block}")]
+    Lost {
+        /// The group.
+        group: u32,
+        /// The tree.
+        tree: &'static str,
+        /// The node.
+        block: u64,
+    },
+}
+
+impl SpaceError {
+    /// A node of a group's tree cannot be used.
+    fn node(group: u32, tree: GroupTree, error: &TreeError) -> Self {
+        let (tree, block) = (tree.name(), error.block);
+        match error.fault {
+            Defect::Node(NodeFault::MediumFailed) => SpaceError::Lost { group, tree, block },
+            _ => SpaceError::Broken { group, tree, block },
+        }
+    }
 }
 
 /// What is needed to make nodes and records of one volume.
@@ -98,6 +122,11 @@ pub struct Group {
     /// committed.
     loosened: Places,
     loosened_committing: Places,
+    /// Blocks with media errors, and those of them that did not heal.
+    bad: Places,
+    hopeless: Places,
+    /// Whether their tree could not be read.
+    pub has_lost_bad: bool,
     clusters: Clusters,
     chunks: BTreeMap<u32, Chunk>,
     /// Chunks that may have an inode to give out.
@@ -113,8 +142,9 @@ pub struct Group {
     stock: Vec<u64>,
     /// Records of the reverse map that are to be there (or not) after the transaction, by their keys.
     rmap_log: Log<Key, Option<Rmap>>,
-    /// Starts of records of the free-space tree that may have changed.
+    /// Starts of records of the free-space tree, and of the tree of bad ranges, that may have changed.
     free_log: Log<u32, ()>,
+    bad_log: Log<u32, ()>,
     /// Where the last small run was given out.
     packed: u32,
     /// Whether the header differs from the medium's.
@@ -143,6 +173,9 @@ impl Group {
             committing: Vec::new(),
             loosened: Places::default(),
             loosened_committing: Places::default(),
+            bad: Places::default(),
+            hopeless: Places::default(),
+            has_lost_bad: false,
             clusters: Clusters::new(block_u32(context.geometry.cluster_blocks)),
             chunks: BTreeMap::new(),
             roomy: Vec::new(),
@@ -153,6 +186,7 @@ impl Group {
             stock: Vec::new(),
             rmap_log: Log::default(),
             free_log: Log::default(),
+            bad_log: Log::default(),
             packed: 0,
             changed: false,
         };
@@ -183,6 +217,18 @@ impl Group {
         group.header.orphans = count(|chunk| chunk.orphans).into();
         group.usable = free.clone();
         (group.free, group.clusters, group.chunks) = (free, clusters, chunks);
+        let mut bad = Places::default();
+        let read = group.each::<paxfs_format::bad::Bad>(GroupTree::Bad, pages, context, |record| {
+            bad.cover(record.start.get(), record.length.get());
+            true
+        });
+        match read {
+            // What it said is found out again.
+            Err(SpaceError::Lost { .. }) => group.has_lost_bad = true,
+            read => read?,
+        }
+        bad.iter().for_each(|(start, length)| group.keep_back(start, length));
+        group.bad = bad;
         Ok(group)
     }
 
@@ -201,10 +247,9 @@ impl Group {
     ) -> Result<(), SpaceError> {
         let mut end = 0;
         for at in self.tree::<R>(tree, context).range(pages, Key::MIN) {
-            let broken = |block| SpaceError::Broken { group: self.number, tree: tree.name(), block };
-            let at = at.map_err(|error| broken(error.block))?;
-            if at.record.key().start < end || !see(&at.record) {
-                return Err(broken(at.leaf));
+            let at = at.map_err(|error| SpaceError::node(self.number, tree, &error))?;
+            if !R::OVERLAPS && at.record.key().start < end || !see(&at.record) {
+                return Err(SpaceError::Broken { group: self.number, tree: tree.name(), block: at.leaf });
             }
             end = at.record.end();
         }
@@ -232,10 +277,10 @@ impl Group {
     /// The committed transaction is durable: what it freed can be given out.
     pub fn durable(&mut self) {
         for (start, length) in core::mem::take(&mut self.committing) {
-            self.usable.insert(start, length);
+            self.make_usable(start, length);
         }
         self.loosened_committing = Places::default();
-        self.clusters.durable();
+        self.clusters.durable(&self.bad);
         for (start, slot) in core::mem::take(&mut self.inodes_committing) {
             // A chunk whose last inode went is gone.
             if let Some(chunk) = self.chunks.get_mut(&start) {

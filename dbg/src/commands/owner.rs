@@ -1,20 +1,22 @@
 //! `owner`: who owns a block, a range of blocks, a byte, or the blocks of a list of media errors.
 
-mod badblocks;
-
 use crate::PROGRAM;
 use crate::error::CommandError;
 use crate::output::{Format, Output, Rows};
 use crate::session::Session;
 use clap::Args;
+use paxfs_format::badblocks;
 use paxfs_format::blocks::Blocks;
 use paxfs_format::geometry::BLOCK_BYTES;
 use paxfs_format::owners::{Data, Metadata, Owned, Role, Source, owners};
 use paxfs_format::volume::Volume;
+use paxfs_format::words::number;
 use serde::Serialize;
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 /// Arguments of `owner`.
@@ -74,7 +76,7 @@ struct InodeRow {
 pub fn run(session: &Session, arguments: &Arguments, format: Format) -> Result<Output, CommandError> {
     let mut ranges = arguments.ranges.iter().map(|text| parse_range(text)).collect::<Result<Vec<_>, _>>()?;
     if let Some(list) = &arguments.badblocks {
-        ranges.extend(badblocks::read(list, session.device().path())?);
+        ranges.extend(read_list(list, session.device().path())?);
     }
     let volume = session.volume();
     let source = match Source::best(&volume) {
@@ -221,14 +223,27 @@ fn parse_range(text: &str) -> Result<Range<u64>, CommandError> {
     Ok(if bytes { first / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES) } else { first..end })
 }
 
-/// A decimal or hexadecimal number.
-fn number(text: &str) -> Option<u64> {
-    match text.strip_prefix("0x") {
-        Some(digits) if !digits.starts_with('+') => u64::from_str_radix(digits, 16).ok(),
-        Some(_) => None,
-        None if text.starts_with('+') => None,
-        None => text.parse().ok(),
+/// Most bytes of a list of media errors that are read: the kernel keeps a page of them, ndctl prints some hundred bytes for
+/// each.
+const LIST_MAX: u64 = 64 << 20;
+
+/// The blocks that a list of media errors names for a device.
+fn read_list(list: &Path, device: &Path) -> Result<Vec<Range<u64>>, CommandError> {
+    let io = |error| CommandError::Io { what: list.display().to_string(), error };
+    let mut text = String::new();
+    if list == Path::new("-") {
+        std::io::stdin().take(LIST_MAX).read_to_string(&mut text).map_err(io)?;
+    } else {
+        File::open(list).map_err(io)?.take(LIST_MAX).read_to_string(&mut text).map_err(io)?;
     }
+    let found = badblocks::parse(&text, device)
+        .map_err(|why| CommandError::Usage(format!("{}: {why}", list.display())))?;
+    if found.of_region {
+        eprintln!(
+            "{PROGRAM}: the list counts from the start of a region; it is taken as if the device began there"
+        );
+    }
+    Ok(found.blocks)
 }
 
 #[cfg(test)]

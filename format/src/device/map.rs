@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::ptr::{self, NonNull};
 use std::slice;
@@ -141,6 +142,80 @@ impl Map {
         length != 0 && watch.any(offset / BLOCK_SIZE, last / BLOCK_SIZE)
     }
 
+    /// Takes of each unit that is lost as little as can be: those blocks that somebody faulted in, and those that cannot be
+    /// read now. The others are the medium's again; what was stored to them meanwhile is lost. `file` is what is mapped.
+    pub(super) fn narrow(&self, file: &File) {
+        let Some(watch) = self.faults().filter(|watch| watch.unit_blocks() > 1) else { return };
+        let unit = watch.unit_blocks();
+        let mut firsts: Vec<usize> = watch
+            .blocks()
+            .map(|block| usize::try_from(block).unwrap_or(usize::MAX))
+            .map(|block| block - block % unit)
+            .collect();
+        firsts.dedup();
+        for first in firsts {
+            self.probe(file, watch, first..first.saturating_add(unit));
+        }
+    }
+
+    fn probe(&self, file: &File, watch: &Watch, unit: Range<usize>) {
+        let mut bad: Vec<usize> = unit.clone().filter(|block| watch.is_to_blame(*block)).collect();
+        let mut renewed = self.renew(file, watch, unit.clone());
+        for block in unit.clone() {
+            if !renewed {
+                unit.for_each(|block| watch.lose(block));
+                return;
+            }
+            if !bad.contains(&block) && !self.touch(block) {
+                bad.push(block);
+                renewed = self.renew(file, watch, unit.clone());
+            }
+        }
+        bad.into_iter().for_each(|block| watch.blame(block));
+    }
+
+    /// Maps a unit anew, of which nothing is lost from then on.
+    fn renew(&self, file: &File, watch: &Watch, unit: Range<usize>) -> bool {
+        let first = unit.start;
+        unit.for_each(|block| watch.forget(block));
+        // SAFETY: the map is of that file, from its start on; the caller sees to it that nobody uses the unit.
+        unsafe { watch.map_anew(file, first) }.is_ok()
+    }
+
+    /// Reads of each cache line of a block; says whether that went well.
+    fn touch(&self, block: usize) -> bool {
+        let start = block.saturating_mul(BLOCK_SIZE);
+        for offset in (start..start.saturating_add(BLOCK_SIZE).min(self.length)).step_by(64) {
+            // SAFETY: within the map.
+            unsafe { self.base.as_ptr().add(offset).read_volatile() };
+        }
+        !self.faulted(start, BLOCK_SIZE)
+    }
+
+    /// Maps a block anew that is lost, and zeroes it; says whether that went well. Else it is lost. `file` is what is
+    /// mapped; nobody else uses the block.
+    pub(super) fn heal(&self, file: Option<&File>, block: usize) -> bool {
+        let start = block.saturating_mul(BLOCK_SIZE);
+        let rest = self.length.saturating_sub(start);
+        if rest == 0 || !self.writable {
+            return false;
+        }
+        if let (Backing::Mapped { watch, .. }, Some(file)) = (&self.backing, file) {
+            watch.forget(block);
+            // SAFETY: the map is of that file, from its start on; of the other blocks of the unit each is the medium's
+            // already, or noted as lost, and stays so.
+            if unsafe { watch.map_anew(file, block) }.is_err() {
+                watch.blame(block);
+                return false;
+            }
+        }
+        for offset in start..start + rest.min(BLOCK_SIZE) {
+            // SAFETY: within the map, which can be stored to; nobody else uses the block, as the caller promises.
+            unsafe { self.base.as_ptr().add(offset).write_volatile(0) };
+        }
+        self.touch(block)
+    }
+
     /// Waits until all stores to a mapped file or block device are on its medium.
     ///
     /// # Errors
@@ -194,6 +269,51 @@ mod tests {
         assert!(faults.blocks().eq(32..48));
         assert!(map.faulted(2 * unit, 1) && map.faulted(3 * unit - 1, 1) && map.faulted(0, usize::MAX));
         assert!(!map.faulted(2 * unit - 1, 1) && !map.faulted(3 * unit, unit) && !map.faulted(2 * unit, 0));
+    }
+
+    /// Only what cannot be read stays lost of a unit, and what somebody faulted in, until it is healed.
+    #[test]
+    fn a_lost_unit_is_narrowed_to_what_is_bad() {
+        let unit = 16 * BLOCK_SIZE;
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4 * unit as u64).unwrap();
+        let extent = Extent { bytes: 4 * unit as u64, unit };
+        let map = Map::of(Path::new("devdax"), &file, extent, true).unwrap();
+        let lost = |map: &Map| map.faults().map_or(Vec::new(), |watch| watch.blocks().collect::<Vec<u64>>());
+        file.set_len(37 * BLOCK_SIZE as u64).unwrap();
+        assert_eq!(map.bytes()[41 * BLOCK_SIZE], 0);
+        assert_eq!(lost(&map), Vec::from_iter(32..48));
+        map.narrow(&file);
+        assert_eq!(lost(&map), Vec::from_iter(37..48));
+
+        // The medium is well again. Who faulted is believed; the others were only found.
+        file.set_len(4 * unit as u64).unwrap();
+        assert!(!map.faulted(32 * BLOCK_SIZE, 5 * BLOCK_SIZE));
+        for block in 37..48 {
+            assert!(map.heal(Some(&file), block));
+        }
+        assert!(lost(&map).is_empty());
+        // Stores reach the file again.
+        // SAFETY: within the map, which nobody borrows.
+        unsafe { map.base.as_ptr().add(41 * BLOCK_SIZE).write_volatile(7) };
+        let mut there = [0];
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut there, 41 * BLOCK_SIZE as u64).unwrap();
+        assert_eq!(there, [7]);
+    }
+
+    #[test]
+    fn what_is_still_bad_does_not_heal() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4 * BLOCK_SIZE as u64).unwrap();
+        let extent = Extent { bytes: 4 * BLOCK_SIZE as u64, unit: rustix::param::page_size() };
+        let map = Map::of(Path::new("file"), &file, extent, true).unwrap();
+        file.set_len(BLOCK_SIZE as u64).unwrap();
+        assert_eq!(map.bytes()[2 * BLOCK_SIZE], 0);
+        assert!(!map.heal(Some(&file), 2) && !map.heal(Some(&file), 4));
+        assert!(map.faults().unwrap().blocks().eq([2]));
+        file.set_len(4 * BLOCK_SIZE as u64).unwrap();
+        assert!(map.heal(Some(&file), 2));
+        assert!(map.faults().is_none());
     }
 
     #[test]

@@ -6,8 +6,11 @@
 //!
 //! ```text
 //! SLOTS   [start end unit … faults bitmap] [start end …] [0 …] …        start = 0: not to be looked at
-//!                                     └──> one bit a block, an anonymous mapping that costs nothing untouched
+//!                                     └──> two bits a block, an anonymous mapping that costs nothing untouched
 //! ```
+//!
+//! One bit of a block says that it is *lost*: zeros are in its place. The other that it is to *blame*: that somebody
+//! faulted there. They differ where a mapping can only be replaced in units larger than a block.
 //!
 //! Invariants:
 //!
@@ -17,8 +20,10 @@
 //!    handler runs (the thread holds a borrow of it). So the range that holds the address is that mapping's, and the
 //!    rest of its slot stands still.
 //! 3. A fault is noted before its page is replaced: whoever reads the zeros of the replacement finds the note.
+//! 4. A note is taken back before its page is the medium's again, and only while nobody else uses the page.
 #![allow(unsafe_code)]
 
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::ptr;
@@ -27,7 +32,8 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
 
 use memmap2::{MmapOptions, MmapRaw};
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use rustix::param::page_size;
 
 use crate::geometry::BLOCK_SIZE;
@@ -58,9 +64,9 @@ struct Slot {
     /// What can be replaced at once, in bytes; a power of two.
     unit: AtomicUsize,
     writable: AtomicBool,
-    /// How many bits of the bitmap are set.
+    /// How many blocks are lost.
     faults: AtomicU64,
-    /// The bitmap, and its length in words.
+    /// The bitmap of lost blocks and, behind it, that of those to blame; and the length of each in words.
     bitmap: AtomicPtr<AtomicU64>,
     words: AtomicUsize,
 }
@@ -86,15 +92,17 @@ impl Slot {
         if start != 0 && self.start.load(SeqCst) == start { start..end } else { 0..0 }
     }
 
-    /// The fault bitmap.
+    /// The bitmaps of lost blocks and of those to blame.
     ///
     /// # Safety
     ///
     /// The [`Watch`] that fills this slot lives for all of `'a`.
-    unsafe fn words<'a>(&self) -> &'a [AtomicU64] {
-        // SAFETY: `Watch::new` stored the address and length of a page-aligned anonymous mapping, zeroed by the
-        // kernel and reached by nothing but these atomics; the watch, which owns it, lives, as the caller promises.
-        unsafe { slice::from_raw_parts(self.bitmap.load(Acquire), self.words.load(Acquire)) }
+    unsafe fn words<'a>(&self) -> (&'a [AtomicU64], &'a [AtomicU64]) {
+        let words = self.words.load(Acquire);
+        // SAFETY: `Watch::new` stored the address of a page-aligned anonymous mapping of twice that many words, zeroed
+        // by the kernel and reached by nothing but these atomics; the watch, which owns it, lives, as the caller
+        // promises.
+        unsafe { slice::from_raw_parts(self.bitmap.load(Acquire), 2 * words) }.split_at(words)
     }
 
     /// Notes the blocks of the unit that holds `address`, and puts zeros in their place. Async-signal-safe.
@@ -105,11 +113,13 @@ impl Slot {
     /// this returns.
     unsafe fn replace(&self, mapping: &Range<usize>, address: usize) -> bool {
         // The mapping is whole units from its start on: none of this wraps.
+        let offset = address.wrapping_sub(mapping.start);
         let unit = self.unit.load(Acquire);
-        let start = mapping.start.wrapping_add(address.wrapping_sub(mapping.start) & !unit.wrapping_sub(1));
+        let start = mapping.start.wrapping_add(offset & !unit.wrapping_sub(1));
         let unit = start..start.wrapping_add(unit);
         // SAFETY: as promised by the caller; the unit lies within the mapping.
         unsafe {
+            set(self.words().1, offset / BLOCK_SIZE);
             self.note(mapping, &unit);
             if self.zero(&unit) {
                 return true;
@@ -121,7 +131,7 @@ impl Slot {
         }
     }
 
-    /// Sets the bits of the blocks in `piece`.
+    /// Notes that the blocks in `piece` are lost.
     ///
     /// # Safety
     ///
@@ -130,10 +140,9 @@ impl Slot {
         let first = piece.start.wrapping_sub(mapping.start) / BLOCK_SIZE;
         let end = piece.end.wrapping_sub(mapping.start).div_ceil(BLOCK_SIZE);
         // SAFETY: as promised by the caller.
-        let words = unsafe { self.words() };
+        let (lost, _) = unsafe { self.words() };
         for block in first..end {
-            let bit = 1 << (block % WORD);
-            if words.get(block / WORD).is_some_and(|word| word.fetch_or(bit, SeqCst) & bit == 0) {
+            if set(lost, block) {
                 self.faults.fetch_add(1, SeqCst);
             }
         }
@@ -145,14 +154,30 @@ impl Slot {
     ///
     /// `piece` is whole units of the mapping of this slot, which lives.
     unsafe fn zero(&self, piece: &Range<usize>) -> bool {
-        let access =
-            if self.writable.load(Acquire) { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
+        let access = self.access();
         let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
         let at = ptr::without_provenance_mut(piece.start);
         // SAFETY: this replaces memory of ours and no one else's. Its bytes were open to change from outside before
         // (see `Map::bytes`), so no reference loses a value that it could rely on.
         unsafe { mmap_anonymous(at, piece.len(), access, flags) }.is_ok()
     }
+
+    /// What may be done to the bytes.
+    fn access(&self) -> ProtFlags {
+        if self.writable.load(Acquire) { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ }
+    }
+}
+
+/// Sets a block's bit; says whether it was not set before.
+fn set(words: &[AtomicU64], block: usize) -> bool {
+    let bit = 1 << (block % WORD);
+    words.get(block / WORD).is_some_and(|word| word.fetch_or(bit, SeqCst) & bit == 0)
+}
+
+/// Clears a block's bit; says whether it was set before.
+fn clear(words: &[AtomicU64], block: usize) -> bool {
+    let bit = 1 << (block % WORD);
+    words.get(block / WORD).is_some_and(|word| word.fetch_and(!bit, SeqCst) & bit != 0)
 }
 
 /// Makes a fault at `address` harmless if it lies in a mapping that is watched: notes it and puts zeros there.
@@ -223,7 +248,7 @@ impl Watch {
     ) -> io::Result<Option<Self>> {
         take_spare()?;
         let words = length.next_multiple_of(unit).div_ceil(BLOCK_SIZE).div_ceil(WORD);
-        let bitmap = MmapOptions::new().len(words * size_of::<u64>()).no_reserve_swap().map_anon()?;
+        let bitmap = MmapOptions::new().len(2 * words * size_of::<u64>()).no_reserve_swap().map_anon()?;
         let bitmap = MmapRaw::from(bitmap);
         let free = |slot: &&Slot| slot.taken.compare_exchange(false, true, SeqCst, Relaxed).is_ok();
         let Some(slot) = SLOTS.iter().find(free) else { return Ok(None) };
@@ -237,25 +262,25 @@ impl Watch {
         Ok(Some(Self { slot, _bitmap: bitmap }))
     }
 
-    /// How many blocks faulted.
+    /// How many blocks are lost.
     #[inline]
     pub(super) fn count(&self) -> u64 {
         self.slot.faults.load(Acquire)
     }
 
-    /// The blocks that faulted, ascending.
+    /// The blocks that are lost, ascending.
     pub(super) fn blocks(&self) -> impl Iterator<Item = u64> {
         let ones = |(index, word): (usize, &AtomicU64)| {
             let word = word.load(Acquire);
             (0..WORD).filter(move |bit| word >> bit & 1 == 1).map(move |bit| (index * WORD + bit) as u64)
         };
         let known = usize::try_from(self.count()).unwrap_or(usize::MAX);
-        self.words().iter().enumerate().flat_map(ones).take(known)
+        self.words().0.iter().enumerate().flat_map(ones).take(known)
     }
 
-    /// Whether one of the blocks from `first` to `last` faulted.
+    /// Whether one of the blocks from `first` to `last` is lost.
     pub(super) fn any(&self, first: usize, last: usize) -> bool {
-        let words = self.words().iter().enumerate().take(last / WORD + 1).skip(first / WORD);
+        let words = self.words().0.iter().enumerate().take(last / WORD + 1).skip(first / WORD);
         words.map(|(index, word)| (index, word.load(Acquire))).filter(|(_, word)| *word != 0).any(
             |(index, word)| {
                 let low = if index == first / WORD { u64::MAX << (first % WORD) } else { u64::MAX };
@@ -265,7 +290,63 @@ impl Watch {
         )
     }
 
-    fn words(&self) -> &[AtomicU64] {
+    /// Blocks of what can be replaced at once.
+    pub(super) fn unit_blocks(&self) -> usize {
+        self.slot.unit.load(Acquire) / BLOCK_SIZE
+    }
+
+    /// Whether somebody faulted in a block itself.
+    pub(super) fn is_to_blame(&self, block: usize) -> bool {
+        let bit = 1 << (block % WORD);
+        self.words().1.get(block / WORD).is_some_and(|word| word.load(Acquire) & bit != 0)
+    }
+
+    /// Says that a block is lost.
+    pub(super) fn lose(&self, block: usize) {
+        if set(self.words().0, block) {
+            self.slot.faults.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// Says that a block is lost, and to blame.
+    pub(super) fn blame(&self, block: usize) {
+        set(self.words().1, block);
+        self.lose(block);
+    }
+
+    /// Forgets that a block is lost.
+    pub(super) fn forget(&self, block: usize) {
+        let (lost, blamed) = self.words();
+        clear(blamed, block);
+        if clear(lost, block) {
+            self.slot.faults.fetch_sub(1, SeqCst);
+        }
+    }
+
+    /// Maps the unit that holds a block anew: `file` at the unit's own place in it, in place of what is there.
+    ///
+    /// # Safety
+    ///
+    /// `file` is what the mapping is of, from its start on, shared. Nobody relies on what the unit's bytes were.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has no room for one more piece of a mapping. The unit is as it was.
+    pub(super) unsafe fn map_anew(&self, file: &File, block: usize) -> io::Result<()> {
+        let (unit, mapping) = (self.slot.unit.load(Acquire), self.slot.range());
+        let offset = block.saturating_mul(BLOCK_SIZE) & !(unit - 1);
+        if mapping.len().checked_sub(unit).is_none_or(|last| offset > last) {
+            return Err(Errno::INVAL.into());
+        }
+        let at = ptr::without_provenance_mut(mapping.start + offset);
+        let flags = MapFlags::SHARED | MapFlags::FIXED;
+        // SAFETY: the unit lies within the mapping that this watches, which is ours and lives; it is replaced by the
+        // same bytes of the same file, as the caller promises.
+        unsafe { mmap(at, unit, self.slot.access(), flags, file, offset as u64)? };
+        Ok(())
+    }
+
+    fn words(&self) -> (&[AtomicU64], &[AtomicU64]) {
         // SAFETY: this is the watch of the slot, and it lives as long as what it gives out.
         unsafe { self.slot.words() }
     }

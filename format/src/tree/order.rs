@@ -70,8 +70,8 @@ mod tests {
 
     #[test]
     fn one_wrong_key_is_the_one_in_doubt() {
-        assert_eq!(doubted(&[]), []);
-        assert_eq!(doubted(&[1, 2, 3]), []);
+        assert_eq!(doubted(&[]), [0_usize; 0]);
+        assert_eq!(doubted(&[1, 2, 3]), [0_usize; 0]);
         assert_eq!(doubted(&[1, 9, 3, 4]), [1]);
         assert_eq!(doubted(&[5, 6, 7, 1, 8]), [3]);
         assert_eq!(doubted(&[5, 6, 7, 8, 1, 2]), [4, 5]);

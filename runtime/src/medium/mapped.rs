@@ -167,12 +167,7 @@ impl Medium for Mapped {
 
     fn fence(&self, _point: Point) -> Result<Durable, DeviceError> {
         match self.granularity {
-            Granularity::CacheLine => {
-                x86::fence();
-                if self.device.fault_count() != 0 {
-                    self.device.sync_range(0, 0)?;
-                }
-            }
+            Granularity::CacheLine => x86::fence(),
             Granularity::Page => {
                 let dirty = core::mem::take(&mut *self.dirty());
                 for range in dirty {
@@ -181,5 +176,31 @@ impl Medium for Mapped {
             }
         }
         Ok(Durable(()))
+    }
+
+    fn failures(&self) -> u64 {
+        self.device.fault_count()
+    }
+
+    fn failed(&self) -> Vec<u64> {
+        self.device.faults()
+    }
+
+    fn has_failed(&self, range: Range<u64>) -> bool {
+        let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+        self.device.faulted(range.start, length)
+    }
+
+    fn narrow(&self) -> Vec<u64> {
+        self.device.narrow()
+    }
+
+    fn heal(&self, block: u64) -> bool {
+        let healed = self.device.heal(block);
+        if healed {
+            let offset = block.saturating_mul(BLOCK_BYTES);
+            self.zero_nt(offset..offset.saturating_add(BLOCK_BYTES));
+        }
+        healed
     }
 }

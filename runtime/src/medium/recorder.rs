@@ -2,7 +2,10 @@
 
 use super::{Durable, Granularity, Medium, Point};
 use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
 use paxfs_format::device::DeviceError;
+use paxfs_format::geometry::BLOCK_BYTES;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 
@@ -42,7 +45,16 @@ pub struct Recorded {
     pub thread: ThreadId,
 }
 
-/// Memory that records.
+/// What becomes of a bad block that is told to heal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cure {
+    /// It is good again.
+    Heals,
+    /// It stays bad.
+    Never,
+}
+
+/// Memory that records, and of which blocks can be made to fail.
 #[derive(Debug)]
 pub struct Recorder {
     granularity: Granularity,
@@ -50,6 +62,10 @@ pub struct Recorder {
     recording: bool,
     /// The point whose flushes and fences are left out.
     omitted: Option<Point>,
+    /// Blocks that are lost together when one of them is touched that is bad.
+    unit: u64,
+    /// How many blocks have failed.
+    failures: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -57,13 +73,28 @@ pub struct Recorder {
 struct State {
     now: Vec<u8>,
     events: Vec<Recorded>,
+    /// Blocks that fail when they are touched.
+    bad: BTreeMap<u64, Cure>,
+    /// Blocks that have failed.
+    failed: BTreeSet<u64>,
 }
 
 impl Recorder {
     /// A medium that holds `bytes`.
     pub fn new(bytes: Vec<u8>, granularity: Granularity) -> Self {
-        let state = Mutex::new(State { now: bytes, events: Vec::new() });
-        Recorder { granularity, recording: true, omitted: None, state }
+        let state = State { now: bytes, events: Vec::new(), bad: BTreeMap::new(), failed: BTreeSet::new() };
+        let (failures, state) = (AtomicU64::new(0), Mutex::new(state));
+        Recorder { granularity, recording: true, omitted: None, unit: 1, failures, state }
+    }
+
+    /// A medium that loses so many blocks at once, as a device that is mapped in large units does.
+    pub fn of_units(self, unit: u64) -> Self {
+        Recorder { unit: unit.max(1), ..self }
+    }
+
+    /// Makes blocks bad: they fail when they are next touched.
+    pub fn spoil(&self, blocks: Range<u64>, cure: Cure) {
+        self.state().bad.extend(blocks.map(|block| (block, cure)));
     }
 
     /// A medium that holds `bytes` and records nothing: memory for tests that only look at the outcome.
@@ -107,19 +138,59 @@ impl Recorder {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, offset: u64, bytes: &[u8], event: impl FnOnce() -> Event) {
+    /// Lets what is bad in a range fail.
+    fn touch(&self, state: &mut State, offset: u64, length: usize) {
+        if !state.bad.is_empty() && length > 0 {
+            let last = offset.saturating_add(length as u64 - 1) / BLOCK_BYTES;
+            let failing = |(block, _): (&u64, &Cure)| *block - *block % self.unit;
+            let firsts: Vec<u64> = state.bad.range(offset / BLOCK_BYTES..=last).map(failing).collect();
+            state.failed.extend(firsts.into_iter().flat_map(|first| first..first + self.unit));
+            self.failures.store(state.failed.len() as u64, Ordering::Relaxed);
+        }
+    }
+
+    fn change(&self, offset: u64, bytes: &[u8], event: fn(u64, Vec<u8>) -> Event) {
         let mut state = self.state();
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        if let Some(place) = state.now.get_mut(start..).and_then(|rest| rest.get_mut(..bytes.len())) {
-            place.copy_from_slice(bytes);
-            if self.recording {
-                state.note(event());
-            }
+        self.touch(&mut state, offset, bytes.len());
+        let event = self.recording.then_some(event);
+        if state.failed.is_empty() {
+            state.put(offset, bytes, event);
+            return;
+        }
+        for good in state.good(offset, bytes.len()) {
+            let at = offset.saturating_add(good.start as u64);
+            state.put(at, bytes.get(good).unwrap_or_default(), event);
         }
     }
 }
 
 impl State {
+    /// The parts of so many bytes at an offset that are in no block that has failed.
+    fn good(&self, offset: u64, length: usize) -> Vec<Range<usize>> {
+        let end = offset.saturating_add(length as u64);
+        let mut parts = Vec::new();
+        let mut at = offset;
+        while at < end {
+            let stop = (at - at % BLOCK_BYTES).saturating_add(BLOCK_BYTES).min(end);
+            let index = |place: u64| usize::try_from(place - offset).unwrap_or(usize::MAX);
+            if !self.failed.contains(&(at / BLOCK_BYTES)) {
+                parts.push(index(at)..index(stop));
+            }
+            at = stop;
+        }
+        parts
+    }
+
+    fn put(&mut self, offset: u64, bytes: &[u8], event: Option<fn(u64, Vec<u8>) -> Event>) {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        if let Some(place) = self.now.get_mut(start..).and_then(|rest| rest.get_mut(..bytes.len())) {
+            place.copy_from_slice(bytes);
+            if let Some(event) = event {
+                self.note(event(offset, bytes.to_vec()));
+            }
+        }
+    }
+
     fn note(&mut self, event: Event) {
         self.events.push(Recorded { event, thread: std::thread::current().id() });
     }
@@ -135,21 +206,30 @@ impl Medium for Recorder {
     }
 
     fn load(&self, offset: u64, to: &mut [u8]) {
-        let state = self.state();
+        let mut state = self.state();
+        self.touch(&mut state, offset, to.len());
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let there = state.now.get(start..).unwrap_or_default();
         let length = there.len().min(to.len());
         let (filled, past) = to.split_at_mut(length);
         filled.copy_from_slice(there.split_at(length).0);
         past.fill(0);
+        if !state.failed.is_empty() {
+            let mut at = 0;
+            for good in state.good(offset, to.len()) {
+                to.get_mut(at..good.start).unwrap_or_default().fill(0);
+                at = good.end;
+            }
+            to.get_mut(at..).unwrap_or_default().fill(0);
+        }
     }
 
     fn store(&self, offset: u64, bytes: &[u8]) {
-        self.change(offset, bytes, || Event::Store { offset, bytes: bytes.to_vec() });
+        self.change(offset, bytes, |offset, bytes| Event::Store { offset, bytes });
     }
 
     fn store_nt(&self, offset: u64, bytes: &[u8]) {
-        self.change(offset, bytes, || Event::StoreNt { offset, bytes: bytes.to_vec() });
+        self.change(offset, bytes, |offset, bytes| Event::StoreNt { offset, bytes });
     }
 
     fn zero_nt(&self, range: Range<u64>) {
@@ -168,5 +248,39 @@ impl Medium for Recorder {
     fn fence(&self, point: Point) -> Result<Durable, DeviceError> {
         self.note_at(point, || Event::Fence);
         Ok(Durable(()))
+    }
+
+    fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    fn failed(&self) -> Vec<u64> {
+        self.state().failed.iter().copied().collect()
+    }
+
+    fn has_failed(&self, range: Range<u64>) -> bool {
+        let blocks = range.start / BLOCK_BYTES..range.end.div_ceil(BLOCK_BYTES);
+        self.failures() > 0 && self.state().failed.range(blocks).next().is_some()
+    }
+
+    fn narrow(&self) -> Vec<u64> {
+        let mut state = self.state();
+        let State { bad, failed, .. } = &mut *state;
+        failed.retain(|block| bad.contains_key(block));
+        self.failures.store(failed.len() as u64, Ordering::Relaxed);
+        failed.iter().copied().collect()
+    }
+
+    fn heal(&self, block: u64) -> bool {
+        let mut state = self.state();
+        if state.bad.get(&block) == Some(&Cure::Never) {
+            return false;
+        }
+        state.bad.remove(&block);
+        state.failed.remove(&block);
+        self.failures.store(state.failed.len() as u64, Ordering::Relaxed);
+        let event = |offset, bytes| Event::StoreNt { offset, bytes };
+        state.put(block.saturating_mul(BLOCK_BYTES), &[0; 4096], self.recording.then_some(event));
+        true
     }
 }

@@ -1,5 +1,6 @@
 //! The metadata clusters of a group, in memory.
 
+use super::Places;
 use core::ops::Range;
 use paxfs_format::cluster as on_disk;
 use paxfs_format::units::{Bits64, Run};
@@ -25,6 +26,8 @@ pub struct Clusters {
     /// Blocks freed by the running transaction, and by the one being committed.
     pending: Vec<u32>,
     committing: Vec<u32>,
+    /// Blocks that are free, also on the medium, and bad. They are held.
+    spoiled: BTreeSet<u32>,
     /// Clusters that the cluster tree has yet to follow.
     changed: BTreeSet<u32>,
 }
@@ -77,7 +80,7 @@ impl Clusters {
 
     /// Blocks that can be given out now.
     pub fn usable_blocks(&self) -> u32 {
-        let held = self.pending.len() + self.committing.len();
+        let held = self.pending.len() + self.committing.len() + self.spoiled.len();
         self.free.saturating_sub(u32::try_from(held).unwrap_or(u32::MAX))
     }
 
@@ -168,19 +171,97 @@ impl Clusters {
         self.committing.append(&mut self.pending);
     }
 
-    /// What the committed transaction freed can be given out.
-    pub fn durable(&mut self) {
+    /// What the committed transaction freed can be given out, but for what is bad.
+    pub fn durable(&mut self, bad: &Places) {
         for block in core::mem::take(&mut self.committing) {
-            let start = block - block % self.size;
-            let (word, bit) = place(block - start);
-            let Some(cluster) = self.clusters.get_mut(&start) else { continue };
-            if let Some(held) = cluster.held.get_mut(word) {
-                *held &= !(1 << bit);
-            }
-            if !self.roomy.contains(&start) {
-                self.roomy.push(start);
+            if bad.run_with(block).is_some() {
+                self.spoiled.insert(block);
+            } else {
+                self.let_go(block);
             }
         }
+    }
+
+    /// Lets a block that was held be given out.
+    fn let_go(&mut self, block: u32) {
+        let start = block - block % self.size;
+        let (word, bit) = place(block - start);
+        let Some(cluster) = self.clusters.get_mut(&start) else { return };
+        if let Some(held) = cluster.held.get_mut(word) {
+            *held &= !(1 << bit);
+        }
+        if !self.roomy.contains(&start) {
+            self.roomy.push(start);
+        }
+    }
+
+    /// Whether a block is in a cluster, and then whether it is in use.
+    pub fn is_used(&self, block: u32) -> Option<bool> {
+        let start = block - block % self.size;
+        let (word, bit) = place(block - start);
+        self.clusters.get(&start)?.used.get(word).map(|word| word >> bit & 1 != 0)
+    }
+
+    /// The blocks of a run that are in clusters.
+    fn blocks_in(&self, start: u32, length: u32) -> Vec<u32> {
+        let end = start.saturating_add(length);
+        let clusters = self.clusters.range(start - start % self.size..end);
+        let within = |first: u32| first.max(start)..first.saturating_add(self.size).min(end);
+        clusters.flat_map(|(first, _)| within(*first)).collect()
+    }
+
+    /// Says that a run is bad: its blocks that are free are not given out any more.
+    pub fn spoil(&mut self, start: u32, length: u32) {
+        for block in self.blocks_in(start, length) {
+            let first = block - block % self.size;
+            let (word, bit) = place(block - first);
+            let Some(cluster) = self.clusters.get_mut(&first) else { continue };
+            // What is held was freed, and is bad once it is free on the medium, too.
+            if let (Some(used), Some(held)) = (cluster.used.get(word), cluster.held.get_mut(word))
+                && (*used | *held) >> bit & 1 == 0
+            {
+                *held |= 1 << bit;
+                self.spoiled.insert(block);
+            }
+        }
+    }
+
+    /// Says that a run is good again.
+    pub fn restore(&mut self, start: u32, length: u32) {
+        for block in self.blocks_in(start, length) {
+            if self.spoiled.remove(&block) {
+                self.let_go(block);
+            }
+        }
+    }
+
+    /// The blocks of a run that are in clusters and in use.
+    pub fn used_in(&self, start: u32, length: u32) -> Vec<u32> {
+        let mut blocks = self.blocks_in(start, length);
+        blocks.retain(|block| self.is_used(*block) == Some(true));
+        blocks
+    }
+
+    /// Has the cluster tree follow in all records.
+    pub fn say_again(&mut self) {
+        self.changed.extend(self.clusters.keys());
+    }
+
+    /// The maximal runs of clusters side by side.
+    pub fn runs(&self) -> Vec<(u32, u32)> {
+        let mut runs: Vec<(u32, u32)> = Vec::new();
+        for start in self.clusters.keys() {
+            match runs.last_mut() {
+                Some((first, length)) if *first + *length == *start => *length += self.size,
+                _ => runs.push((*start, self.size)),
+            }
+        }
+        runs
+    }
+
+    /// Blocks that are free, also on the medium, and bad, ascending.
+    pub fn spoiled(&self) -> impl Iterator<Item = u32> {
+        self.spoiled.iter().copied()
     }
 
     /// A cluster that has no block in use and none that the medium still leads to, if `keep` blocks could still be given

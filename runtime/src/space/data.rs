@@ -143,7 +143,7 @@ impl Group {
     /// Gives back a run that was given out and never used.
     pub fn give_back(&mut self, start: u32, length: u32) -> Result<(), SpaceError> {
         self.disown(start, length)?;
-        self.usable.insert(start, length);
+        self.make_usable(start, length);
         Ok(())
     }
 

@@ -29,11 +29,12 @@ impl Group {
 
     /// Blocks that the trees may need to follow what is in memory.
     pub fn needed_to_follow(&self) -> u64 {
-        let logged = (self.rmap_log.len() + self.free_log.len() + self.chunk_log.len()) as u64;
+        let logged = self.rmap_log.len() + self.free_log.len() + self.chunk_log.len() + self.bad_log.len();
+        let logged = logged as u64;
         if logged == 0 {
             return 0;
         }
-        let trees = [GroupTree::Rmap, GroupTree::Free, GroupTree::Inodes];
+        let trees = [GroupTree::Rmap, GroupTree::Free, GroupTree::Inodes, GroupTree::Bad];
         trees.into_iter().map(|tree| self.needed_for(tree, logged)).sum::<u64>().min(4 * logged + 16)
     }
 

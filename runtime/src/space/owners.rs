@@ -24,8 +24,8 @@ impl Group {
         let tree = self.tree::<Rmap>(GroupTree::Rmap, context);
         if tree.height > 0 {
             for at in tree.overlapping(pages, start.into()..end.into()) {
-                let broken = |block| SpaceError::Broken { group: self.number, tree: "rmap", block };
-                let record = at.map_err(|error| broken(error.block))?.record;
+                let record =
+                    at.map_err(|error| SpaceError::node(self.number, GroupTree::Rmap, &error))?.record;
                 found.insert(record.key(), record);
                 // The log may take away as many as it has.
                 if found.len() > most + self.rmap_log.len() {

@@ -62,7 +62,8 @@ impl Group {
         let mut at = start;
         if tree.height > 0 {
             for found in tree.overlapping(pages, start.into()..end.into()) {
-                let record = found.map_err(|error| self.broken_refcount(error.block))?.record;
+                let record =
+                    found.map_err(|error| SpaceError::node(self.number, GroupTree::Refcount, &error))?.record;
                 let first = record.start.get().max(at);
                 let last = u32::try_from(record.end()).unwrap_or(u32::MAX).min(end);
                 if at < first {
@@ -80,10 +81,6 @@ impl Group {
             runs.push(Counted { start: at, length: end - at, count: 1 });
         }
         Ok(runs)
-    }
-
-    fn broken_refcount(&self, block: u64) -> SpaceError {
-        SpaceError::Broken { group: self.number, tree: GroupTree::Refcount.name(), block }
     }
 
     /// Gives each run as many owners more as it says. The runs are ascending and do not overlap.
@@ -161,7 +158,8 @@ impl Group {
             let edges = tree.overlapping(pages, low.into()..high.into());
             let mut outer = Vec::new();
             for found in edges {
-                let record = found.map_err(|error| self.broken_refcount(error.block))?.record;
+                let record =
+                    found.map_err(|error| SpaceError::node(self.number, GroupTree::Refcount, &error))?.record;
                 let end = u32::try_from(record.end()).unwrap_or(u32::MAX);
                 if record.start.get() < low {
                     from = record.start.get();

@@ -92,6 +92,18 @@ impl Places {
         }
     }
 
+    /// Takes away those blocks of a run that are there.
+    pub fn uncover(&mut self, start: u32, length: u32) {
+        let parts: Vec<(u32, u32)> = self.overlapping(start, length).collect();
+        for (start, length) in parts {
+            let Some((first, total)) = self.run_with(start) else { continue };
+            self.by_start.remove(&first);
+            let (end, last) = (start + length, first + total);
+            let rests = [(first, start - first), (end, last - end)];
+            self.by_start.extend(rests.into_iter().filter(|(_, length)| *length > 0));
+        }
+    }
+
     /// The parts of runs that are in a run, ascending.
     pub fn overlapping(&self, start: u32, length: u32) -> impl Iterator<Item = (u32, u32)> {
         let end = start.saturating_add(length);
@@ -214,6 +226,10 @@ mod tests {
                     places.cover(start, length);
                     covered[range].fill(true);
                     prop_assert_eq!(places.overlapping(start, length).collect::<Vec<_>>(), [(start, length)]);
+                } else {
+                    places.uncover(start, length);
+                    covered[range].fill(false);
+                    prop_assert_eq!(places.overlapping(start, length).count(), 0);
                 }
             }
             let blocks = |runs: &Places| runs.iter().flat_map(|(start, length)| start..start + length).collect::<Vec<_>>();

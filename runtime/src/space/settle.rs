@@ -4,6 +4,7 @@ use super::{Context, Group, SpaceError};
 use crate::edit::{Nodes, TreeMut};
 use crate::pages::Pages;
 use core::ops::Range;
+use paxfs_format::bad::Bad;
 use paxfs_format::blocks::Blocks;
 use paxfs_format::chunk;
 use paxfs_format::free::Free;
@@ -20,12 +21,12 @@ pub(crate) struct GroupNodes<'g> {
     group: &'g mut Group,
     pages: &'g Pages,
     context: &'g Context,
-    tree: &'static str,
+    tree: GroupTree,
 }
 
 impl<'g> GroupNodes<'g> {
     pub(crate) fn new(group: &'g mut Group, pages: &'g Pages, context: &'g Context, tree: GroupTree) -> Self {
-        GroupNodes { group, pages, context, tree: tree.name() }
+        GroupNodes { group, pages, context, tree }
     }
 }
 
@@ -69,7 +70,11 @@ impl Nodes for GroupNodes<'_> {
     }
 
     fn broken(&self, block: u64) -> SpaceError {
-        SpaceError::Broken { group: self.group.number, tree: self.tree, block }
+        let (group, tree) = (self.group.number, self.tree.name());
+        match self.pages.failed(block) {
+            true => SpaceError::Lost { group, tree, block },
+            false => SpaceError::Broken { group, tree, block },
+        }
     }
 }
 
@@ -98,11 +103,12 @@ impl Group {
         Ok(())
     }
 
-    /// The reverse map and the free-space tree; says whether there was anything to do.
+    /// The reverse map, the free-space tree and that of bad ranges; says whether there was anything to do.
     fn follow_space(&mut self, pages: &Pages, context: &Context) -> Result<bool, SpaceError> {
         let rmap = self.rmap_log.take();
         let free = self.free_log.take();
-        if rmap.is_empty() && free.is_empty() {
+        let bad = self.bad_log.take();
+        if rmap.is_empty() && free.is_empty() && bad.is_empty() {
             return Ok(false);
         }
         if context.rmap {
@@ -114,6 +120,12 @@ impl Group {
         let free: Vec<(Key, Option<Free>)> =
             free.into_iter().map(|(start, ())| (Key::at(start.into()), record(start))).collect();
         self.follow(GroupTree::Free, pages, context, &free)?;
+        let record = |start: u32| {
+            self.bad.starting_at(start).map(|length| Bad { start: start.into(), length: length.into() })
+        };
+        let bad: Vec<(Key, Option<Bad>)> =
+            bad.into_iter().map(|(start, ())| (Key::at(start.into()), record(start))).collect();
+        self.follow(GroupTree::Bad, pages, context, &bad)?;
         Ok(true)
     }
 
@@ -199,8 +211,8 @@ impl Group {
         let mut there = tree.range(pages, *first);
         while !log.is_empty() {
             let found = there.next().transpose();
-            let broken = |block| SpaceError::Broken { group: self.number, tree: which.name(), block };
-            let found = found.map_err(|error| broken(error.block))?.map(|at| at.record);
+            let found = found.map_err(|error| SpaceError::node(self.number, which, &error))?;
+            let found = found.map(|at| at.record);
             let key = found.as_ref().map(Record::key);
             while let Some(((next, record), rest)) = log.split_first()
                 && key.is_none_or(|key| *next <= key)

@@ -29,7 +29,7 @@ impl Core {
     /// Flushes what was stored to a range of a file's blocks through views. The next fence makes it durable.
     pub fn clean_file(&self, cell: &Cell, blocks: &Range<u64>) -> Result<()> {
         let Some(mapping) = self.views.of(cell.number) else { return Ok(()) };
-        let _look = self.look();
+        let _look = self.look()?;
         let state = cell.read();
         self.clean(&mapping, &state.inode, blocks, Right::Kept)
     }
@@ -156,7 +156,8 @@ impl Core {
         if !mapping.areas().iter().any(|area| area.is_touched()) {
             return;
         }
-        let _look = self.look();
+        // Of a volume that is shut down nothing follows any more.
+        let Ok(_look) = self.look() else { return };
         for area in mapping.areas() {
             if let Some(touched) = area.take_touched() {
                 self.set_modified(cell, touched);

@@ -7,6 +7,7 @@ use crate::data::Writer;
 use crate::error::{Error, Result};
 use crate::inodes::State;
 use crate::map::{clip, remap};
+use crate::media::lost_data;
 use crate::medium::Point;
 use crate::share::blocks_to_share;
 use crate::space::overlaid;
@@ -54,6 +55,10 @@ impl Area {
         // The others get one run, or nothing.
         let Some(copy) = core.run_for_copy(&mine, self.cell.number)? else { return Ok(Some(false)) };
         core.copy_blocks(mine.start.get(), copy.start.get(), mine.length.get().into());
+        if core.has_failed(&mine) {
+            writer.give_back(&[copy])?;
+            return Err(lost_data(self.cell.number, &mine));
+        }
         core.medium().drain(Point::Data);
         let shift = |start: u64| start - mine.start.get() + copy.start.get();
         let mut moved = Vec::with_capacity(parts.len());
@@ -83,6 +88,9 @@ impl Area {
             let length = usize::try_from(u64::from(mine.length.get()) * BLOCK_BYTES).unwrap_or(0);
             let mut bytes = vec![0; length];
             core.medium().load(mine.start.get() * BLOCK_BYTES, &mut bytes);
+            if core.has_failed(&mine) {
+                return Err(lost_data(self.cell.number, &mine));
+            }
             writer.unshare(&mut state, mine.offset.get() * BLOCK_BYTES, &bytes)?;
             self.modified(&joined, &mut state);
             Ok(Some(()))

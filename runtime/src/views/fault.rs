@@ -9,6 +9,7 @@ use crate::data::{Source, Writer};
 use crate::error::{Error, Result};
 use crate::inodes::State;
 use crate::map::overlapping;
+use crate::media::lost_data;
 use crate::medium::Point;
 use core::ops::Range;
 use core::sync::atomic::Ordering;
@@ -100,7 +101,7 @@ impl Area {
 
     /// Maps what can be mapped as the access wants it; else says what has to be done first.
     fn look(&self, core: &Core, block: u64, store: bool) -> Result<First> {
-        let _look = core.look();
+        let _look = core.look()?;
         core.check_alive()?;
         let state = self.cell.read();
         let size = state.inode.size.get();
@@ -117,12 +118,12 @@ impl Area {
         let changes = store && self.stores == Stores::Shared;
         let durable = core.is_durable(self.cell.number);
         match &piece.below {
-            Below::Hole | Below::Unwritten(_) if !changes => {
+            below if below.is_zeros() && !changes => {
                 self.map_zeros(&piece.blocks).map_err(|error| Error::Mapping(error.kind()))?;
             }
-            Below::Hole | Below::Unwritten(_) => {
+            below if below.is_zeros() => {
                 // A whole frame is made of one run, for one entry of 2 MiB.
-                let empty = |piece: &Piece| matches!(piece.below, Below::Hole | Below::Unwritten(_));
+                let empty = |piece: &Piece| piece.below.is_zeros();
                 let whole = self.guard.is_huge() && around == frame && there.iter().all(empty);
                 return Ok(First::Zeros(if whole { frame } else { block..block + 1 }));
             }
@@ -134,8 +135,9 @@ impl Area {
                     Ok(First::Copy(*extent))
                 };
             }
+            Below::Bad(extent) => return Err(lost_data(self.cell.number, extent)),
             Below::Own(_) if changes && !durable => return Ok(First::Commit),
-            Below::Own(_) | Below::Shared(_) => {
+            _ => {
                 let last = size / BLOCK_BYTES;
                 if block == last && core.has_tail(&state, &piece.below)? {
                     return Ok(if durable { First::Tail } else { First::Commit });
@@ -199,7 +201,7 @@ impl Area {
             let Some(joined) = core.join_for_fault()? else { return Ok(None) };
             let writer = Writer { core, joined: &joined, number: self.cell.number };
             let mut state = self.cell.write();
-            let empty = |piece: &Piece| matches!(piece.below, Below::Hole | Below::Unwritten(_));
+            let empty = |piece: &Piece| piece.below.is_zeros();
             let size = state.inode.size.get();
             if blocks.end > size.div_ceil(BLOCK_BYTES)
                 || !pieces(core, &state.inode, blocks.clone())?.iter().all(empty)

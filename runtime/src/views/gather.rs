@@ -8,6 +8,7 @@ use crate::core::{Core, Joined};
 use crate::data::Writer;
 use crate::error::{Error, Result};
 use crate::map::remap;
+use crate::media::lost_data;
 use crate::medium::Point;
 use core::ops::Range;
 use paxfs_format::extent::Extent;
@@ -18,7 +19,7 @@ impl Area {
     /// As `Area::look`, where a frame can only be mapped whole. What of it is past the end of the file is unwritten blocks,
     /// and can be reached: what is stored there is lost.
     pub(super) fn look_at_frame(&self, core: &Core, block: u64, store: bool) -> Result<First> {
-        let _look = core.look();
+        let _look = core.look()?;
         core.check_alive()?;
         let state = self.cell.read();
         let size = state.inode.size.get();
@@ -30,10 +31,11 @@ impl Area {
         }
         let there = pieces(core, &state.inode, frame.clone())?;
         let changes = store && self.stores == Stores::Shared;
-        if !changes && there.iter().all(|piece| matches!(piece.below, Below::Hole | Below::Unwritten(_))) {
+        if !changes && there.iter().all(|piece| piece.below.is_zeros()) {
             self.map_zeros(&frame).map_err(|error| Error::Mapping(error.kind()))?;
             return Ok(First::Nothing);
         }
+        self.check_lost(&there)?;
         let Some(start) = run_of(&there, &frame, &used) else { return Ok(First::Gather(frame)) };
         let durable = core.is_durable(self.cell.number);
         if changes && !durable {
@@ -71,6 +73,14 @@ impl Area {
         Ok(First::Nothing)
     }
 
+    /// A frame of which something is lost cannot be mapped at all.
+    fn check_lost(&self, there: &[Piece]) -> Result<()> {
+        there.iter().try_for_each(|piece| match &piece.below {
+            Below::Bad(extent) if !piece.below.is_zeros() => Err(lost_data(self.cell.number, extent)),
+            _ => Ok(()),
+        })
+    }
+
     /// Brings a frame to one aligned run of blocks of the file's own. `None` while the volume is frozen.
     pub(super) fn gather(&self, core: &Core, frame: &Range<u64>) -> Result<Option<()>> {
         core.with_space(|| {
@@ -87,12 +97,15 @@ impl Area {
             return Ok(());
         }
         let there = pieces(core, &state.inode, frame.clone())?;
+        self.check_lost(&there)?;
         let start = core.aligned_run(self.cell.number)?.ok_or(Error::NoSpace)?;
         core.medium().zero_nt(start * BLOCK_BYTES..(start + HUGE_BLOCKS) * BLOCK_BYTES);
+        let mut lost = None;
         for piece in &there {
             if let Below::Own(part) | Below::Shared(part) = piece.below {
                 let to = start + (piece.blocks.start - frame.start);
                 core.copy_blocks(part.start.get(), to, part.length.get().into());
+                lost = lost.or(core.has_failed(&part).then_some(part));
             }
         }
         core.medium().drain(Point::Data);
@@ -102,6 +115,10 @@ impl Area {
             length: u32::try_from(blocks.end - blocks.start).unwrap_or(0).into(),
             flags: ExtentFlags::new(flags),
         };
+        if let Some(lost) = lost {
+            writer.give_back(&[extent(frame, 0)])?;
+            return Err(lost_data(self.cell.number, &lost));
+        }
         let behind = used.end..frame.end;
         let mut new = vec![extent(&used, 0)];
         if !behind.is_empty() {
@@ -125,7 +142,7 @@ fn run_of(there: &[Piece], frame: &Range<u64>, used: &Range<u64>) -> Option<u64>
         let (extent, is_written) = match piece.below {
             Below::Own(extent) | Below::Shared(extent) => (extent, true),
             Below::Unwritten(extent) => (extent, false),
-            Below::Hole => return None,
+            Below::Hole | Below::Bad(_) => return None,
         };
         let first = extent.start.get().checked_sub(piece.blocks.start - frame.start)?;
         let fits = first.is_multiple_of(HUGE_BLOCKS)

@@ -306,6 +306,13 @@ impl Core {
         Ok(())
     }
 
+    /// Addresses at which views have a block of a file.
+    pub fn addresses_of(&self, inode: u64, block: u64) -> Vec<usize> {
+        let areas = self.views.of(inode).map(|mapping| mapping.areas()).unwrap_or_default();
+        let there = areas.iter().filter(|area| area.guard.is_memory() && area.blocks.contains(&block));
+        there.map(|area| area.address(block)).collect()
+    }
+
     /// Whether a range of a file may be given other blocks, or be shared.
     ///
     /// # Errors

@@ -103,7 +103,7 @@ impl File {
         }
         let view = View { file, area, range };
         {
-            let _look = self.core.look();
+            let _look = self.core.look()?;
             let state = self.cell.write();
             if sharing == Sharing::Shared
                 && state.inode.flags.get()
@@ -202,13 +202,14 @@ impl View {
     ///
     /// # Errors
     ///
-    /// [`Error::ShutDown`], [`Error::Device`], [`Error::Mapping`].
+    /// [`Error::ShutDown`], [`Error::Device`], [`Error::Mapping`]; [`Error::LostWrites`] as for [`File::sync`].
     pub fn sync(&self, range: Range<u64>) -> Result<()> {
         let core = &self.file.core;
         core.check_alive()?;
         core.clean_file(&self.file.cell, &self.blocks(&range))?;
         let _durable = core.medium().fence(Point::Mapped)?;
-        Ok(())
+        core.notice()?;
+        self.file.check_hit()
     }
 
     /// Makes a range of the view ready to be stored to by a system call, which gets EFAULT instead of a fault that could be
@@ -226,7 +227,7 @@ impl View {
         }
         {
             // Who shares blocks or gives them away holds one of these alone.
-            let _look = core.look();
+            let _look = core.look()?;
             let _state = self.file.cell.read();
             core.views.of(self.file.cell.number).ok_or(Error::Stale)?.pin(blocks.clone());
         }

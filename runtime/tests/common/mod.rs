@@ -22,10 +22,14 @@ pub fn volume(bytes: usize) -> Vec<u8> {
 
 /// An empty volume of so many groups as bytes.
 pub fn volume_of(bytes: usize, groups: Option<u64>) -> Vec<u8> {
+    volume_with(bytes, groups, Features::default())
+}
+
+/// An empty volume with these features as bytes.
+pub fn volume_with(bytes: usize, groups: Option<u64>, features: Features) -> Vec<u8> {
     let mut device = Device::memory(vec![0; bytes]);
     let geometry = Geometry::choose(device.len(), groups, false).unwrap();
-    let options =
-        Options::new(geometry, Features::default(), Uuid([9; 16]), Timestamp::new(1_800_000_000, 0));
+    let options = Options::new(geometry, features, Uuid([9; 16]), Timestamp::new(1_800_000_000, 0));
     let mut builder = Builder::new(&mut device, options, true).unwrap();
     let root = paxfs_mkfs::run::empty(&mut builder).unwrap();
     builder.finish(root).unwrap();
@@ -65,9 +69,15 @@ pub fn check(disk: &Disk) {
 
 /// A check that finds nothing.
 pub fn check_bytes(bytes: Vec<u8>) {
+    let findings = findings(bytes);
+    assert!(findings.is_empty(), "{findings:#?}");
+}
+
+/// What a check finds.
+pub fn findings(bytes: Vec<u8>) -> Vec<paxfs_fsck::Finding> {
     let device = Device::memory(bytes);
     let mut findings = Vec::new();
     let options = paxfs_fsck::Options { threads: std::num::NonZeroUsize::new(1), ..Default::default() };
     paxfs_fsck::check(&device, &options, &mut |finding| findings.push(finding)).unwrap();
-    assert!(findings.is_empty(), "{findings:#?}");
+    findings
 }

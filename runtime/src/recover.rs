@@ -1,0 +1,166 @@
+//! Recovery: what a crash left is brought to where it belongs, and the volume is marked as open.
+//!
+//! A medium that fails meanwhile: block 0 and the headers of a clean volume have copies, and a journal that has nothing to
+//! replay is not needed. A journal that may have something and cannot be read whole is refused, for what it has is nowhere
+//! else. A home that fails is lost, unless the journal has all of it.
+
+use crate::commit::store_superblock;
+use crate::core::now;
+use crate::error::{Error, Result};
+use crate::homes::store_lines;
+use crate::medium::{Medium, Point};
+use crate::pages::Pages;
+use core::ops::Range;
+use paxfs_format::blocks::Blocks;
+use paxfs_format::geometry::{BLOCK_BYTES, Geometry};
+use paxfs_format::journal::{self, JournalSlot, SLOTS, Slot, Write};
+use paxfs_format::superblock::{State, Superblock};
+use paxfs_format::volume::{Volume, read_superblock};
+use std::sync::Arc;
+use zerocopy::IntoBytes;
+
+/// Longest journal that is read. `mkfs.paxfs` makes none above a quarter of that.
+const JOURNAL_BLOCKS_MAX: u64 = 1 << 16;
+/// Highest number of a last transaction with which a volume is opened: more can follow than ever will.
+const TRANSACTION_MAX: u64 = 1 << 63;
+/// How often stores are made again that were lost because a block beside them failed.
+const TRIES: u32 = 8;
+
+/// Replays the journal and marks the volume as open. Returns the superblock and the number of the last transaction.
+pub(crate) fn recover(medium: &Arc<dyn Medium>) -> Result<(Superblock, u64)> {
+    let blocks = Pages::new(Arc::clone(medium), None);
+    // A crash while block 0 was being written leaves a copy that is whole.
+    let superblock = paxfs_format::volume::find(&blocks)?.superblock;
+    superblock.understood()?;
+    let geometry = Geometry::of(&superblock).map_err(|error| Error::damaged("the superblock", error))?;
+    if geometry.blocks.saturating_mul(BLOCK_BYTES) > medium.len() {
+        return Err(Error::damaged("the superblock", "the device is shorter than the volume"));
+    }
+    if geometry.journal_blocks > JOURNAL_BLOCKS_MAX {
+        return Err(Error::ReadOnly("the engine keeps no journal of more than 256 MiB"));
+    }
+    let volume = Volume::new(blocks, superblock, geometry);
+    let medium = &**medium;
+    let is_clean = superblock.state.get() & State::CLEAN != 0;
+    let bytes = load_journal(medium, &geometry, is_clean)?;
+    let replay = journal::replay(&bytes, &geometry, volume.seed, superblock.header.generation.get());
+    if let Some(fault) = replay.fault {
+        return Err(fault.into());
+    }
+    let last = replay.live.last().map_or(superblock.header.generation.get(), |live| live.sequence);
+    if last > TRANSACTION_MAX {
+        return Err(Error::damaged(
+            "the superblock or the journal",
+            "there is no number left for a transaction",
+        ));
+    }
+    for transaction in &replay.live {
+        store_homes(medium, &transaction.writes)?;
+    }
+    // The homes are durable before the superblock says so: it makes the journal's transactions old.
+    let _homes = medium.fence(Point::Recovered)?;
+    // Block 0 is written next: a copy has to be whole meanwhile.
+    for group in geometry.group_numbers().skip(1) {
+        let place = geometry.superblock(group);
+        if read_superblock(&volume.blocks, place).is_err() {
+            heal(medium, place);
+            store_superblock(medium, &volume.seed, superblock, place);
+        }
+    }
+    // What is no whole transaction is nothing; who closes the volume may not come round to its slot.
+    let slot_blocks = geometry.journal_blocks / SLOTS;
+    for (slot, start) in
+        replay.slots.iter().zip([geometry.journal().start, geometry.journal().start + slot_blocks])
+    {
+        if matches!(slot, Slot::Torn { .. } | Slot::Broken { .. }) {
+            medium.zero_nt(start * BLOCK_BYTES..start * BLOCK_BYTES + size_of::<JournalSlot>() as u64);
+        }
+    }
+    if is_clean {
+        restore_headers(medium, &volume);
+    }
+    let _mended = medium.fence(Point::Mended)?;
+    let mut open = superblock;
+    open.header.generation = last.into();
+    open.state = State::new(open.state.get() & !State::CLEAN);
+    open.written = now();
+    let place = geometry.superblock(0);
+    heal(medium, place);
+    store_superblock(medium, &volume.seed, open, place);
+    let _stored = medium.fence(Point::Opened)?;
+    if medium.has_failed(bytes_of(place)) {
+        return Err(Error::lost("the superblock", place));
+    }
+    // What failed only beside another is good again for those who read now.
+    medium.narrow();
+    Ok((open, last))
+}
+
+fn bytes_of(block: u64) -> Range<u64> {
+    let start = block.saturating_mul(BLOCK_BYTES);
+    start..start.saturating_add(BLOCK_BYTES)
+}
+
+/// Heals a block, if it failed, all of which is about to be stored.
+fn heal(medium: &dyn Medium, block: u64) -> bool {
+    !medium.has_failed(bytes_of(block)) || medium.heal(block)
+}
+
+/// The journal, whole; or what of it can be read, when nothing in it is needed, and the rest healed.
+fn load_journal(medium: &dyn Medium, geometry: &Geometry, is_clean: bool) -> Result<Vec<u8>> {
+    let journal = geometry.journal();
+    let range = journal.start * BLOCK_BYTES..journal.end * BLOCK_BYTES;
+    let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap_or(0)];
+    medium.load(range.start, &mut bytes);
+    if !medium.has_failed(range) {
+        return Ok(bytes);
+    }
+    medium.narrow();
+    for (block, bytes) in journal.zip(bytes.chunks_exact_mut(4096)) {
+        if !medium.has_failed(bytes_of(block)) {
+            medium.load(block * BLOCK_BYTES, bytes);
+        } else if !is_clean || !medium.heal(block) {
+            return Err(Error::lost("the journal", block));
+        }
+    }
+    Ok(bytes)
+}
+
+/// Stores lines of the journal to their homes. Those that failed are healed where all of them is stored.
+fn store_homes(medium: &dyn Medium, writes: &[Write<'_>]) -> Result<()> {
+    for _ in 0..TRIES {
+        let before = medium.failures();
+        for write in writes {
+            if !medium.has_failed(bytes_of(write.block))
+                || write.lines == u64::MAX && medium.heal(write.block)
+            {
+                store_lines(medium, write, Point::Recovered);
+            }
+        }
+        if medium.failures() <= before {
+            return Ok(());
+        }
+        medium.narrow();
+    }
+    Err(Error::lost("the volume (the medium fails faster than it is recovered)", 0))
+}
+
+/// Writes headers of groups anew out of their copies, where the medium failed, or a crash left zeros while that was done.
+/// For a clean volume: its copies are equal.
+fn restore_headers(medium: &dyn Medium, volume: &Volume<Pages>) {
+    for group in volume.geometry.group_numbers() {
+        let place = volume.geometry.group_header(group);
+        let is_blank = |block| volume.blocks.block(block).is_ok_and(|bytes| *bytes == [0; 4096]);
+        if volume.group(group).is_ok() || !is_blank(place) {
+            continue;
+        }
+        if let Ok(copy) = volume.group_copy(group)
+            && heal(medium, place)
+        {
+            let mut header = *copy;
+            header.header.place = place.into();
+            volume.seed.seal(header.as_mut_bytes());
+            medium.store_nt(place * BLOCK_BYTES, header.as_bytes());
+        }
+    }
+}
