@@ -424,3 +424,22 @@ fn what_a_view_is_not_for() {
     engine.close().unwrap();
     volume.check();
 }
+
+#[test]
+fn what_was_there_when_the_volume_was_opened_can_be_stored_to() {
+    for media in Media::all() {
+        let volume = Volume::new(media, 32 << 20);
+        let engine = volume.open(Dax::Always);
+        create(&engine, "a").write_at(0, &[1; 8192]).unwrap();
+        engine.close().unwrap();
+        // Nothing has to be committed, and nothing ever may be.
+        let engine = volume.open(Dax::Always);
+        let file = open(&engine, &["a"]);
+        let view = file.map(0..8192, Sharing::Shared).unwrap();
+        view.store(4095, b"xy").unwrap();
+        assert_eq!(read(&file, 4094, 4), b"\x01xy\x01");
+        drop((view, file));
+        engine.close().unwrap();
+        volume.check();
+    }
+}

@@ -131,14 +131,13 @@ impl Views {
         self.files().get(&inode).cloned()
     }
 
-    /// Adds a view. The file's inode is locked. `running` is the transaction that runs: what it did to the file's extents
-    /// is not durable.
-    pub fn add(&self, area: &Arc<Area>, running: u64) {
+    /// Adds a view. The file's inode is locked. `remapped` is the last transaction that may have changed its extents.
+    pub fn add(&self, area: &Arc<Area>, remapped: u64) {
         let mut files = self.files();
         let mapping = files.entry(area.cell.number).or_insert_with(|| {
             Arc::new(Mapping {
                 areas: Mutex::default(),
-                remapped: AtomicU64::new(running),
+                remapped: AtomicU64::new(remapped),
                 cleaning: Mutex::default(),
                 pins: Mutex::default(),
             })

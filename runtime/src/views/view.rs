@@ -105,7 +105,9 @@ impl File {
             {
                 return Err(Error::NotPermitted("the file may not be stored to"));
             }
-            self.core.views.add(&view.area, self.core.running());
+            // Not the transaction that runs when it has nothing of the file: it may never have anything.
+            let running = self.core.running();
+            self.core.views.add(&view.area, if state.dirty { running } else { running - 1 });
         }
         Ok(view)
     }
