@@ -249,6 +249,25 @@ fn a_private_view_keeps_its_stores() {
 }
 
 #[test]
+fn a_private_view_ends_where_the_file_does() {
+    each(|engine| {
+        let file = create(engine, "a");
+        file.write_at(0, &[5; 3 * 4096]).unwrap();
+        let view = file.map(0..3 * BLOCK, Sharing::Private).unwrap();
+        view.store(4000, &[6; 5000]).unwrap();
+        file.truncate(BLOCK + 1).unwrap();
+        assert_eq!(load(&view, 4000, 4192), [6; 4192], "the last page is the view's own");
+        if view.address().is_none() {
+            // As memory it is a signal.
+            assert!(matches!(view.load(2 * BLOCK, &mut [0]), Err(Error::PastEnd)));
+            assert!(matches!(view.store(2 * BLOCK, &[0]), Err(Error::PastEnd)));
+        }
+        file.truncate(3 * BLOCK).unwrap();
+        assert_eq!(load(&view, BLOCK, 8192), [[6; 4096], [0; 4096]].concat());
+    });
+}
+
+#[test]
 fn a_dedupe_compares_what_was_stored() {
     each(|engine| {
         let (one, other) = (create(engine, "a"), create(engine, "b"));
