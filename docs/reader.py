@@ -63,11 +63,11 @@ header = structure("Header", ("magic", "4s"), ("crc", "I"), ("kind", "H"), ("lev
                    ("place", "Q"), ("owner", "Q"), ("generation", "Q"))
 tree_root = structure("TreeRoot", ("block", "Q"), ("height", "I"), ("nodes", "I"), ("records", "Q"))
 superblock = structure(
-    "Superblock", ("version", "I"), ("block_size", "I"), ("uuid", "16s"), ("label", "64s"), ("blocks", "Q"),
-    ("group_blocks", "Q"), ("groups", "I"), ("cluster_blocks", "I"), ("journal_start", "Q"), ("journal_blocks", "Q"),
-    ("root", "Q"), ("compatible", "Q"), ("read_only_compatible", "Q"), ("incompatible", "Q"), ("state", "I"),
-    ("device_count", "I"), ("device", "I"), ("_", "4s"), ("made", "12s"), ("written", "12s"), ("checked", "12s"),
-    ("_", "4s"), ("devices", "512s"), ("_", "3328s"))
+    "Superblock", ("state", "I"), ("written", "12s"), ("checked", "q"), ("version", "I"), ("block_size", "I"),
+    ("uuid", "16s"), ("label", "64s"), ("blocks", "Q"), ("group_blocks", "Q"), ("groups", "I"),
+    ("cluster_blocks", "I"), ("journal_start", "Q"), ("journal_blocks", "Q"), ("root", "Q"), ("compatible", "Q"),
+    ("read_only_compatible", "Q"), ("incompatible", "Q"), ("device_count", "I"), ("device", "I"), ("made", "12s"),
+    ("_", "12s"), ("devices", "512s"), ("_", "3328s"))
 device_entry = structure("DeviceEntry", ("uuid", "16s"), ("blocks", "Q"), ("role", "I"), ("_", "4s"))
 group_header = structure(
     "GroupHeader", ("group", "I"), ("_", "4s"), ("start", "Q"), ("blocks", "Q"), ("free_blocks", "Q"),

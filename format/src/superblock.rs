@@ -1,10 +1,14 @@
 //! The superblock: what the volume is. Block 0 holds it; the first block of every other group holds a copy.
+//!
+//! What changes when a volume is opened, closed or checked is in the first cache line, with the checksum: a medium has
+//! that line as it was or as it is, and the superblock with it.
 
 use crate::declare::{Style, integer};
 use crate::header::Header;
+use crate::journal::LINE_SIZE;
 use crate::on_disk;
 use crate::time::Timestamp;
-use crate::units::{BlockCount, BlockNo, Count32, InodeNo, Reserved, Run, Text, Uuid};
+use crate::units::{BlockCount, BlockNo, Count32, InodeNo, Reserved, Run, Seconds, Text, Uuid};
 
 /// Version of the format this crate reads and writes.
 pub const VERSION: u32 = 1;
@@ -75,6 +79,12 @@ on_disk! {
     pub struct Superblock = 4096 {
         /// Kind superblock, place its block, owner 0.
         pub header: Header,
+        /// What the last user left.
+        pub state: State,
+        /// When this structure was last written.
+        pub written: Timestamp,
+        /// When the volume was last checked in full: seconds since 1970-01-01 00:00:00 UTC.
+        pub checked: Seconds,
         /// Version of the format: 1.
         pub version: Count32,
         /// Bytes of a block: 4096.
@@ -103,28 +113,23 @@ on_disk! {
         pub read_only_compatible: ReadOnlyCompatible,
         /// Features that forbid opening to who does not know them.
         pub incompatible: Incompatible,
-        /// What the last user left.
-        pub state: State,
         /// Devices in the table.
         pub device_count: Count32,
         /// Which device of the table this is.
         pub device: Count32,
-        /// Zero.
-        pub reserved: Reserved<4>,
         /// When the volume was made.
         pub made: Timestamp,
-        /// When this structure was last written.
-        pub written: Timestamp,
-        /// When the volume was last checked in full.
-        pub checked: Timestamp,
         /// Zero.
-        pub reserved_2: Reserved<4>,
+        pub reserved: Reserved<12>,
         /// The devices.
         pub devices: [DeviceEntry; 16],
         /// Zero.
-        pub reserved_3: Reserved<3328>,
+        pub reserved_2: Reserved<3328>,
     }
 }
+
+// All that changes is in the first line.
+const _: () = assert!(core::mem::offset_of!(Superblock, version) == LINE_SIZE);
 
 impl Superblock {
     /// Whether all bits of `features` are on in the read-only-compatible set.

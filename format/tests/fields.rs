@@ -397,7 +397,10 @@ fn structures_serialize_by_field() {
     reserved.bytes_mut(&mut bytes).unwrap()[1] = 0xab;
     bytes[find(&Superblock::LAYOUT, "label").unwrap().offset] = 0xff;
     let json = serde_json::to_value(Fields::new(&Superblock::LAYOUT, &bytes).unwrap()).unwrap();
-    assert_eq!((&json["reserved"], &json["label"]), (&json!("00ab0000"), &json!("\u{fffd}ank")));
+    assert_eq!(
+        (&json["reserved"], &json["label"]),
+        (&json!("00ab00000000000000000000"), &json!("\u{fffd}ank"))
+    );
     assert_eq!(Fields::new(&Superblock::LAYOUT, &bytes[..4095]), None);
 }
 

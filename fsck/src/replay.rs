@@ -2,11 +2,12 @@
 //!
 //! **Crash by crash.** Replay stores whole lines whose contents follow from the journal alone, so doing it again gives
 //! the same. (1) The lines are stored home and made durable; a crash before that leaves the journal as it was, and it is
-//! replayed again. (2) Only then the superblock says that its transaction is home. A crash that tears the superblock
-//! leaves the copies, which are older, so the journal is replayed once more.
+//! replayed again. (2) Only then the superblock says that its transaction is home. All that changes of it is in its first
+//! cache line: a crash leaves it as it was, or as it is.
 //!
 //! Marking clean first brings all copies up to date and makes them durable, then writes the superblock. A crash between
-//! leaves a superblock that is not clean: the next run checks again.
+//! leaves a superblock that is not clean: the next run checks again. A copy of a group header that was torn is damage to it;
+//! the next who opens the volume and closes it writes it anew.
 
 use crate::error::Error;
 use paxfs_format::device::Device;
@@ -88,7 +89,7 @@ pub(crate) fn mark_clean(device: &mut Device) -> Result<(), Error> {
     let mut superblock = found.superblock;
     superblock.state = State::new(State::CLEAN);
     superblock.written = now();
-    superblock.checked = superblock.written;
+    superblock.checked = superblock.written.seconds;
     for group in geometry.group_numbers().skip(1) {
         put_superblock(device, superblock, geometry.superblock(group))?;
     }

@@ -251,7 +251,7 @@ impl Builder<'_> {
             device_count: 1.into(),
             made: options.now,
             written: options.now,
-            checked: options.now,
+            checked: options.now.seconds,
             ..Superblock::zeroed()
         };
         if let Some(entry) = superblock.devices.first_mut() {

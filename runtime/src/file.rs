@@ -309,6 +309,7 @@ impl File {
             // What a view shows of the last block behind the end has to be zeros.
             let last = size / BLOCK_BYTES;
             self.core.take_mappings_away(self.cell.number, &(last..last + 1))?;
+            self.core.end_private_views(self.cell.number, size.div_ceil(BLOCK_BYTES))?;
             // Preallocation past the new size goes, too.
             let removed = remap(
                 writer.core,

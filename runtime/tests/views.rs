@@ -303,6 +303,25 @@ fn a_private_view_keeps_its_stores() {
 }
 
 #[test]
+fn a_private_view_ends_where_the_file_does() {
+    each(|engine| {
+        let file = create(engine, "a");
+        file.write_at(0, &[5; 3 * 4096]).unwrap();
+        let view = file.map(0..3 * BLOCK, Sharing::Private).unwrap();
+        view.store(4000, &[6; 5000]).unwrap();
+        file.truncate(BLOCK + 1).unwrap();
+        assert_eq!(load(&view, 4000, 4192), [6; 4192], "the last page is the view's own");
+        if view.address().is_none() {
+            // As memory it is a signal.
+            assert!(matches!(view.load(2 * BLOCK, &mut [0]), Err(Error::PastEnd)));
+            assert!(matches!(view.store(2 * BLOCK, &[0]), Err(Error::PastEnd)));
+        }
+        file.truncate(3 * BLOCK).unwrap();
+        assert_eq!(load(&view, BLOCK, 8192), [[6; 4096], [0; 4096]].concat());
+    });
+}
+
+#[test]
 fn a_dedupe_compares_what_was_stored() {
     each(|engine| {
         let (one, other) = (create(engine, "a"), create(engine, "b"));
@@ -512,4 +531,23 @@ fn what_a_view_is_not_for() {
     drop((view, file));
     engine.close().unwrap();
     volume.check();
+}
+
+#[test]
+fn what_was_there_when_the_volume_was_opened_can_be_stored_to() {
+    for media in Media::all() {
+        let volume = Volume::new(media, 32 << 20);
+        let engine = volume.open(Dax::Always);
+        create(&engine, "a").write_at(0, &[1; 8192]).unwrap();
+        engine.close().unwrap();
+        // Nothing has to be committed, and nothing ever may be.
+        let engine = volume.open(Dax::Always);
+        let file = open(&engine, &["a"]);
+        let view = file.map(0..8192, Sharing::Shared).unwrap();
+        view.store(4095, b"xy").unwrap();
+        assert_eq!(read(&file, 4094, 4), b"\x01xy\x01");
+        drop((view, file));
+        engine.close().unwrap();
+        volume.check();
+    }
 }

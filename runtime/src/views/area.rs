@@ -290,6 +290,12 @@ impl Area {
         Ok(())
     }
 
+    /// Takes pages of a frame away, with what was stored to them in a private view.
+    pub fn forget(&self, index: usize, pages: PageSet) -> io::Result<()> {
+        let Some(frame) = self.frame(index) else { return Ok(()) };
+        self.unmap(&frame.lock(), index, pages)
+    }
+
     fn unmap(&self, locked: &Locked<'_>, index: usize, pages: PageSet) -> io::Result<()> {
         let mapped = locked.mapped.get() & pages;
         if mapped.is_empty() {

@@ -313,6 +313,18 @@ impl Core {
         there.map(|area| area.address(block)).collect()
     }
 
+    /// Takes pages from a file block on away in private views: the file ends before them, and what was stored to them ends
+    /// with it.
+    pub fn end_private_views(&self, inode: u64, end: u64) -> Result<()> {
+        let Some(mapping) = self.views.of(inode) else { return Ok(()) };
+        for area in mapping.areas().iter().filter(|area| area.stores == Stores::Private) {
+            for (index, pages) in area.frames_of(&(end..MAX_FILE_BLOCKS)) {
+                area.forget(index, pages).map_err(|error| self.no_mapping(&error))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a range of a file may be given other blocks, or be shared.
     ///
     /// # Errors

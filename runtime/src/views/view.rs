@@ -19,7 +19,7 @@ pub enum Sharing {
     ReadOnly,
     /// To the file, where all see them: `MAP_SHARED`.
     Shared,
-    /// To the view alone: `MAP_PRIVATE`. What was not stored to follows the file.
+    /// To the view alone: `MAP_PRIVATE`. What was not stored to follows the file, and all ends where the file does.
     Private,
 }
 
