@@ -121,13 +121,20 @@ impl Writer<'_> {
         if offset > size {
             self.zero_behind_size(state, offset)?;
         }
-        let result = self.put(state, offset, source);
-        if result.is_ok() && end > size {
-            state.inode.size = end.into();
-        }
+        let result = self.put(state, offset, source).and_then(|()| self.grow(state, end));
         // The commit's fence is to cover what this thread stored.
         self.core.medium().drain(Point::Data);
         result
+    }
+
+    /// Makes the file end at `end`, if that is behind its end.
+    pub fn grow(&self, state: &mut State, end: u64) -> Result<()> {
+        let size = state.inode.size.get();
+        if end <= size {
+            return Ok(());
+        }
+        state.inode.size = end.into();
+        self.core.views_grow(self.number, size)
     }
 
     /// Makes the bytes between the size and `to`, as far as they are in the last block, read as zeros: they may be of a

@@ -304,6 +304,7 @@ impl File {
             if size > old {
                 writer.zero_behind_size(state, size)?;
                 writer.core.medium().drain(Point::Data);
+                writer.grow(state, size)?;
             }
             state.inode.size = size.into();
             // What a view shows of the last block behind the end has to be zeros.
@@ -343,10 +344,7 @@ impl File {
                 set_unwritten(&mut extents);
                 remap(writer.core, writer.joined, &mut state.inode, hole, &extents)?;
             }
-            if size == Size::Grows && range.end > old {
-                state.inode.size = range.end.into();
-            }
-            Ok(())
+            if size == Size::Grows { writer.grow(state, range.end) } else { Ok(()) }
         })
     }
 
@@ -391,10 +389,7 @@ impl File {
                 let removed = remap(writer.core, writer.joined, &mut state.inode, &whole, &extents)?;
                 writer.release(&removed)?;
             }
-            if size == Size::Grows && range.end > old {
-                state.inode.size = range.end.into();
-            }
-            Ok(())
+            if size == Size::Grows { writer.grow(state, range.end) } else { Ok(()) }
         })
     }
 

@@ -66,10 +66,7 @@ impl File {
             self.core.medium().drain(Point::Data);
         }
         self.replace(&writer, &mut state, &ranges.to, &extents)?;
-        let end = to + length;
-        if end > state.inode.size.get() {
-            state.inode.size = end.into();
-        }
+        writer.grow(&mut state, to + length)?;
         state.inode.modified = joined.now;
         joined.changed(&self.cell, &mut state);
         Ok(())

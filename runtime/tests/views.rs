@@ -506,6 +506,34 @@ fn a_frame_that_is_mapped_whole_is_gathered() {
     });
 }
 
+/// Where a frame is mapped whole, what lies behind the end was mapped before it was the file's.
+#[test]
+fn what_is_stored_after_a_file_grew_is_the_files() {
+    type Growth<'g> = (&'g str, &'g dyn Fn(&File));
+    each(|engine| {
+        let long = create(engine, "long");
+        long.write_at(0, &[1; 3 * HUGE as usize]).unwrap();
+        let ways: [Growth<'_>; 5] = [
+            ("allocate", &|file| file.allocate(BLOCK..100 * BLOCK, Size::Grows).unwrap()),
+            ("zero", &|file| file.zero_range(300 * BLOCK..HUGE, Size::Grows).unwrap()),
+            ("write", &|file| file.write_at(HUGE + BLOCK, b"far").unwrap()),
+            ("clone", &|file| file.clone_range(HUGE, &long, 0, HUGE).unwrap()),
+            ("truncate", &|file| file.truncate(2 * HUGE).unwrap()),
+        ];
+        for (name, grow) in ways {
+            let file = create(engine, name);
+            file.write_at(0, &[1; 4096]).unwrap();
+            let view = file.map(0..2 * HUGE, Sharing::Shared).unwrap();
+            view.store(0, b"before").unwrap();
+            grow(&file);
+            view.store(10 * BLOCK, b"after").unwrap();
+            assert_eq!(read(&file, 10 * BLOCK, 6), b"after\0", "{name}");
+            view.sync(0..HUGE).unwrap();
+            assert_eq!(load(&view, 10 * BLOCK, 6), b"after\0", "{name}");
+        }
+    });
+}
+
 #[test]
 fn what_a_view_is_not_for() {
     let volume = Volume::new(Media::Shim, 32 << 20);

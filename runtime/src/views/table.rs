@@ -12,7 +12,7 @@ use crate::medium::Medium;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use paxfs_format::extent::Extent;
-use paxfs_format::geometry::{HUGE_BLOCKS, MAX_FILE_BLOCKS};
+use paxfs_format::geometry::{BLOCK_BYTES, HUGE_BLOCKS, MAX_FILE_BLOCKS};
 use paxfs_format::record::Record;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -323,6 +323,16 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// A file that ended at `size` is longer. Where a frame is mapped whole, blocks behind that end were mapped with those
+    /// before it, and now they are the file's: they are looked at again.
+    pub fn views_grow(&self, inode: u64, size: u64) -> Result<()> {
+        if !self.views.guard.is_coarse() {
+            return Ok(());
+        }
+        let last = size / BLOCK_BYTES;
+        self.take_mappings_away(inode, &(last..last + 1))
     }
 
     /// Whether a range of a file may be given other blocks, or be shared.
