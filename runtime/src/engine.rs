@@ -124,7 +124,7 @@ impl Engine {
         if self.core.media.take_hit() { Err(Error::LostWrites(None)) } else { Ok(()) }
     }
 
-    /// Kernel mappings of all views beyond one each; see [`Options::mappings`].
+    /// Kernel mappings of all views beyond one each.
     pub fn mappings(&self) -> usize {
         self.core.views.door.pieces()
     }

@@ -10,7 +10,7 @@
 //!
 //! * For users: [`MediaError`], [`Engine::on_media_error`], [`Engine::report_media_error`],
 //!   [`Engine::report_media_errors`], [`Engine::bad_ranges`].
-//! * What costs nothing until there is an error: [`Media`] in memory, which readers ask by one load.
+//! * What costs nothing until there is an error: the record in memory, which readers ask by one load.
 
 mod fixed;
 mod heal;

@@ -182,7 +182,8 @@ fn a_free_block_is_healed_and_not_recorded() {
 /// Each way in which a file can let go of a bad block.
 #[test]
 fn what_lets_go_of_a_bad_block_heals_it() {
-    let heals: [(&str, fn(&Bench, &File)); 7] = [
+    type Heal = fn(&Bench, &File);
+    let heals: [(&str, Heal); 7] = [
         ("overwrite", |_, file| file.write_at(BLOCK, &[7; 2 * BLOCK as usize]).unwrap()),
         ("punch", |_, file| file.punch_hole(BLOCK..3 * BLOCK).unwrap()),
         ("truncate", |_, file| file.truncate(BLOCK).unwrap()),

@@ -75,7 +75,7 @@ fn what_the_kernel_cannot_reach_is_recorded_and_heals() {
         let engine = volume.open(Dax::Inode);
         assert_eq!(engine.statistics().unwrap().bad, 0);
         let file = engine.open_file(inode, Open::WRITE).unwrap();
-        file.write_at(block * BLOCK, &[9; 2 * BLOCK as usize]).unwrap();
+        file.write_at(block * BLOCK, &[9; 8192]).unwrap();
         let mut bytes = [0; 10];
         file.read_at(block * BLOCK, &mut bytes).unwrap();
         assert_eq!(bytes, [9; 10]);
@@ -110,7 +110,7 @@ fn threads_meet_faults() {
     assert_eq!(told.load(Ordering::Relaxed), 3);
     image.set_len(BYTES as u64).unwrap();
     for (block, _) in &last {
-        file.write_at(block * BLOCK, &[3; BLOCK as usize]).unwrap();
+        file.write_at(block * BLOCK, &[3; 4096]).unwrap();
     }
     let _ = file.sync();
     let _ = engine.sync();
