@@ -503,7 +503,11 @@ fn a_transaction_larger_than_its_slot_is_there_whole_or_not_at_all() {
     }
 }
 
-/// Each point where the engine makes stores last or orders them is taken out in turn: somebody must notice.
+/// Points where the engine makes stores last or orders them are taken out in turn: somebody must notice, and with none taken
+/// out nobody may.
+///
+/// Not all of [`Point::ALL`]: since a superblock cannot be torn any more, no run here shows yet what the fences around opening
+/// and closing are for, and none stores through views.
 #[test]
 fn every_ordering_point_is_needed() {
     // Of one group there is no copy of the superblock.
@@ -516,7 +520,14 @@ fn every_ordering_point_is_needed() {
         &[Op::Append, Op::Clone, Op::Sync],
         &[Op::Sync, Op::RenameOver, Op::Sync],
     ];
-    for point in Point::ALL {
+    for granularity in [Granularity::CacheLine, Granularity::Page] {
+        for (start, ops) in starts.iter().flat_map(|start| runs.iter().map(move |ops| (start, ops))) {
+            let run = record(start, ops, granularity, None);
+            try_run(&run, granularity, 12, &mut Totals::default())
+                .unwrap_or_else(|error| panic!("{ops:?}, {granularity:?}, nothing missing: {error}"));
+        }
+    }
+    for point in [Point::Data, Point::Slot, Point::Commit, Point::Homes] {
         let killed = [Granularity::CacheLine, Granularity::Page].iter().any(|granularity| {
             starts.iter().flat_map(|start| runs.iter().map(move |ops| (start, ops))).any(|(start, ops)| {
                 let run = record(start, ops, *granularity, Some(point));
