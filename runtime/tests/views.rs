@@ -304,7 +304,7 @@ fn a_private_view_keeps_its_stores() {
 
 #[test]
 fn a_private_view_ends_where_the_file_does() {
-    each(|engine| {
+    each_by_page(|engine| {
         let file = create(engine, "a");
         file.write_at(0, &[5; 3 * 4096]).unwrap();
         let view = file.map(0..3 * BLOCK, Sharing::Private).unwrap();

@@ -100,6 +100,21 @@ impl Medium for Coarse {
     fn load(&self, offset: u64, to: &mut [u8]) {
         self.0.load(offset, to);
     }
+    fn failures(&self) -> u64 {
+        self.0.failures()
+    }
+    fn failed(&self) -> Vec<u64> {
+        self.0.failed()
+    }
+    fn has_failed(&self, range: Range<u64>) -> bool {
+        self.0.has_failed(range)
+    }
+    fn narrow(&self) -> Vec<u64> {
+        self.0.narrow()
+    }
+    fn heal(&self, block: u64) -> bool {
+        self.0.heal(block)
+    }
     fn store(&self, offset: u64, bytes: &[u8]) {
         self.0.store(offset, bytes);
     }
