@@ -9,11 +9,12 @@ use paxfs_format::image::Image;
 use paxfs_format::path::{Change, Csum, edit, resolve};
 use paxfs_format::volume::{Volume, find};
 use paxfs_runtime::attributes::SetAttribute;
-use paxfs_runtime::engine::{Engine, Options};
+use paxfs_runtime::engine::{Dax, Engine, Options};
 use paxfs_runtime::error::{Error, Result};
 use paxfs_runtime::file::{File, Open};
 use paxfs_runtime::medium::{Granularity, Medium, Recorder};
 use paxfs_runtime::namespace::{New, Rename};
+use paxfs_runtime::views::Sharing;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -73,7 +74,10 @@ impl Closed {
 
     fn open(&self) -> Result<Engine> {
         let medium: Arc<dyn Medium> = Arc::new(Recorder::forgetful(self.0.clone(), Granularity::CacheLine));
-        Engine::on_medium(medium, Options { interval: Duration::ZERO, ..Options::default() })
+        Engine::on_medium(
+            medium,
+            Options { interval: Duration::ZERO, dax: Dax::Always, ..Options::default() },
+        )
     }
 }
 
@@ -384,4 +388,42 @@ fn a_value_in_a_block_that_is_none() {
     assert_eq!(damage(engine.remove_attribute(inode, b"user.a")).1, fault);
     let engine = volume.open().unwrap();
     assert_eq!(damage(engine.unlink(engine.root(), b"f")).1, fault);
+}
+
+/// A volume where `f` and `g` share blocks, and `h` has its own.
+fn with_shared() -> Closed {
+    Closed::with(|engine| {
+        let (one, other) = (file(engine, b"f"), file(engine, b"g"));
+        one.write_at(0, &[1; 8192]).unwrap();
+        other.clone_range(0, &one, 0, 0).unwrap();
+        file(engine, b"h").write_at(0, &[2; 8192]).unwrap();
+    })
+}
+
+fn store(engine: Engine, name: &'static [u8]) -> Result<()> {
+    in_time(move || {
+        let view = file(&engine, name).map(0..8192, Sharing::Shared)?;
+        view.store(5000, b"stored")?;
+        view.sync(0..8192)
+    })
+}
+
+/// The first store to them would move owners that there are none of, again and again.
+#[test]
+fn blocks_that_count_owners_whom_the_reverse_map_does_not_know() {
+    let own = with_shared().get("inode[/h].extents.rec[0].start");
+    let volume = with_shared().set("refcount[0].leaf[0].rec[0].start", own);
+    store(volume.open().unwrap(), b"h").unwrap();
+}
+
+/// Every block that a store is given would be shared, too.
+#[test]
+fn free_blocks_that_count_owners() {
+    let volume = with_shared();
+    let shared = volume.get("inode[/f].extents.rec[0].start");
+    let blocks = volume.get("group[0].blocks");
+    let volume = volume.set("refcount[0].leaf[0].rec[0].length", blocks - shared);
+    let (what, fault) = damage(store(volume.open().unwrap(), b"h"));
+    assert!(what.starts_with("reference count of block "), "{what}");
+    assert_eq!(fault, "it was free, and has more than one owner");
 }

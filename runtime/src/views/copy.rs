@@ -45,7 +45,8 @@ impl Area {
         let Some(mut joined) = core.join_alone_for_fault()? else { return Ok(None) };
         let mut state = self.cell.write();
         let Some(mine) = shared_run(core, &state, blocks)? else { return Ok(Some(true)) };
-        let Some(others) = core.others(&mine, self.cell.number)? else { return Ok(Some(false)) };
+        let others = core.others(&mine, self.cell.number)?.filter(|others| !others.is_empty());
+        let Some(others) = others else { return Ok(Some(false)) };
         let parts: Vec<Extent> = others.values().flatten().copied().collect();
         match joined.promise(self.cell.number, blocks_to_share(3 * parts.len())) {
             Err(Error::NoSpace) => return Ok(Some(false)),
@@ -92,6 +93,7 @@ impl Area {
                 return Err(lost_data(self.cell.number, &mine));
             }
             writer.unshare(&mut state, mine.offset.get() * BLOCK_BYTES, &bytes)?;
+            check_own(core, &state, blocks)?;
             self.modified(&joined, &mut state);
             Ok(Some(()))
         })
@@ -111,6 +113,17 @@ fn shared_run(core: &Core, state: &State, blocks: &Range<u64>) -> Result<Option<
         Below::Shared(extent) => clip(&extent, blocks),
         _ => None,
     }))
+}
+
+/// Refuses blocks that were just given to a file alone, and count more owners than that: no store could ever go on.
+pub(super) fn check_own(core: &Core, state: &State, blocks: &Range<u64>) -> Result<()> {
+    match shared_run(core, state, blocks)? {
+        Some(extent) => {
+            let what = format!("reference count of block {}", extent.start.get());
+            Err(Error::damaged(what, "it was free, and has more than one owner"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Counts owners anew: the file alone has what it had, the others have the copy.

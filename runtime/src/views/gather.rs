@@ -2,6 +2,7 @@
 //! of blocks. Where it is not, it is gathered there: a copy on write of the whole frame, for loads as well.
 
 use super::area::{Area, Stores};
+use super::copy::check_own;
 use super::fault::First;
 use crate::below::{Below, Piece, pieces};
 use crate::core::{Core, Joined};
@@ -125,6 +126,7 @@ impl Area {
             new.push(extent(&behind, ExtentFlags::UNWRITTEN));
         }
         let removed = remap(core, joined, &mut state.inode, frame, &new)?;
+        check_own(core, &state, frame)?;
         if !behind.is_empty() {
             // Given back when the file is closed.
             core.inodes.set_ahead(self.cell.number, &mut state, frame.end);
