@@ -20,6 +20,7 @@
 
 mod common;
 
+use common::kill::{kill_a_writer, number_from, say, task};
 use common::volume;
 use fastrand::Rng;
 use paxfs_runtime::attributes::SetAttribute;
@@ -28,9 +29,6 @@ use paxfs_runtime::error::Result;
 use paxfs_runtime::file::{File, Open};
 use paxfs_runtime::namespace::{New, Rename};
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const THREADS: usize = 2;
@@ -87,24 +85,15 @@ fn name(number: usize) -> Vec<u8> {
 
 // The writer.
 
-fn say(what: char, thread: usize) {
-    let mut out = std::io::stdout().lock();
-    // When nobody listens any more the signal is on its way.
-    let _ = out.write_all(format!("@{what}{thread}\n").as_bytes());
-}
-
 /// Does nothing unless it is the writer.
 #[test]
 fn writer() {
-    let Some(image) = std::env::var_os("PAXFS_KILL_IMAGE") else { return };
-    let seed = std::env::var("PAXFS_KILL_WRITER").unwrap().parse().unwrap();
+    let Some((image, seed)) = task() else { return };
     let mut threads: Vec<_> = (0..THREADS).map(|thread| operations(seed, thread)).collect();
     loop {
-        let engine = Engine::open(
-            Path::new(&image),
-            Options { interval: Duration::from_millis(3), ..Default::default() },
-        )
-        .unwrap();
+        let engine =
+            Engine::open(&image, Options { interval: Duration::from_millis(3), ..Default::default() })
+                .unwrap();
         std::thread::scope(|scope| {
             for (thread, operations) in threads.iter_mut().enumerate() {
                 let engine = &engine;
@@ -121,11 +110,11 @@ fn write(engine: &Engine, thread: usize, operations: impl Iterator<Item = Op>) {
     let mut held = VecDeque::new();
     for op in operations {
         let is_sync = matches!(op, Op::Sync);
-        say(if is_sync { 's' } else { 'b' }, thread);
+        say(&format!("{}{thread}", if is_sync { 's' } else { 'b' }));
         // What fails changes nothing, here as in the model.
         let _ = apply(engine, at, op, &mut held);
         held.truncate(2);
-        say(if is_sync { 'S' } else { 'd' }, thread);
+        say(&format!("{}{thread}", if is_sync { 'S' } else { 'd' }));
     }
 }
 
@@ -269,9 +258,7 @@ struct Progress {
 
 impl Progress {
     fn hear(&mut self, line: &str) {
-        let Some((what, thread)) = line.strip_prefix('@').and_then(|line| line.split_at_checked(1)) else {
-            return;
-        };
+        let Some((what, thread)) = line.split_at_checked(1) else { return };
         // The last line may be cut.
         let Some(thread) = thread.parse::<usize>().ok().filter(|thread| *thread < THREADS) else { return };
         match what {
@@ -289,33 +276,6 @@ impl Progress {
             }
         }
     }
-}
-
-fn number_from(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
-
-/// Starts a writer and kills it after a while.
-fn kill_a_writer(image: &Path, seed: u64, after: Duration) -> Progress {
-    let mut writer = Command::new(std::env::current_exe().unwrap())
-        .args(["writer", "--exact", "--nocapture"])
-        .env("PAXFS_KILL_IMAGE", image)
-        .env("PAXFS_KILL_WRITER", seed.to_string())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(writer.stdout.take().unwrap());
-    let listener = std::thread::spawn(move || {
-        let mut progress = Progress::default();
-        lines.lines().map_while(std::io::Result::ok).for_each(|line| progress.hear(&line));
-        progress
-    });
-    std::thread::sleep(after);
-    assert!(writer.try_wait().unwrap().is_none(), "the writer ended by itself");
-    writer.kill().unwrap();
-    writer.wait().unwrap();
-    listener.join().unwrap()
 }
 
 #[test]
@@ -337,7 +297,9 @@ fn a_killed_writer_leaves_what_it_synced() {
     let (mut operations_done, mut exits, mut in_opening, mut in_sync) = (0, [0_u64; 2], 0, 0);
     for kill in 0..count {
         let seed = first.wrapping_mul(1_000_003).wrapping_add(kill);
-        let progress = kill_a_writer(&image, seed, Duration::from_micros(rng.u64(1000..60_000)));
+        let mut progress = Progress::default();
+        let said = kill_a_writer(&image, seed, Duration::from_micros(rng.u64(1000..60_000)));
+        said.iter().for_each(|line| progress.hear(line));
         let by_engine = kill % 4 == 3;
         if by_engine {
             // The engine's own recovery.

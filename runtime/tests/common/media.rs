@@ -30,8 +30,17 @@ pub enum Media {
 impl Media {
     /// Those that this machine has.
     pub fn all() -> Vec<Self> {
-        let memory = Path::new("/dev/shm").is_dir().then_some([Self::Memory, Self::Signals, Self::Coarse]);
-        [Self::Shim].into_iter().chain(memory.into_iter().flatten()).chain([Self::File]).collect()
+        [Self::Shim].into_iter().chain(Self::in_memory()).chain([Self::File]).collect()
+    }
+
+    /// Those that are mapped, without a disk below if that can be.
+    pub fn quick() -> Vec<Self> {
+        Some(Self::in_memory()).filter(|memory| !memory.is_empty()).unwrap_or_else(|| vec![Self::File])
+    }
+
+    fn in_memory() -> Vec<Self> {
+        let memory = vec![Self::Memory, Self::Signals, Self::Coarse];
+        Some(memory).filter(|_| Path::new("/dev/shm").is_dir()).unwrap_or_default()
     }
 }
 

@@ -2,6 +2,7 @@
 //! A volume on memory that outlives its engine.
 
 pub mod crash;
+pub mod kill;
 pub mod media;
 
 use paxfs_format::device::Device;
