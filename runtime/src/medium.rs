@@ -42,8 +42,10 @@ pub struct Window<'m> {
     pub memory: bool,
     /// Whether the kernel maps 2 MiB at once where it can.
     pub huge: bool,
-    /// Whether nothing less than 2 MiB can be mapped, at a multiple of that: devdax.
+    /// Whether nothing less than 2 MiB can be mapped, at a multiple of that: devdax, unless it was made in pages.
     pub coarse: bool,
+    /// Whether it can be mapped so that stores stay with the mapping: anything but devdax.
+    pub private: bool,
     /// Whether the file system of the file has to be told (`MAP_SYNC`) to keep durable by itself what leads to a mapped
     /// page.
     pub sync: bool,

@@ -280,6 +280,13 @@ fn an_unlinked_file_lives_in_its_view() {
 }
 
 #[test]
+fn devdax_has_no_private_views() {
+    let volume = Volume::new(Media::Coarse, 32 << 20);
+    let engine = volume.open(Dax::Always);
+    assert!(matches!(create(&engine, "a").map(0..BLOCK, Sharing::Private), Err(Error::NotSupported(_))));
+}
+
+#[test]
 fn a_private_view_keeps_its_stores() {
     each_by_page(|engine| {
         let file = create(engine, "a");

@@ -92,6 +92,21 @@ pub const CASES: &[Case] = &[
         run: |target| seen(target, "original-2"),
     },
     Case {
+        name: "hole, 100 bytes stored by a mapping",
+        promised: "30000 B of zeros, 100 B of 0x11, 35436 B of zeros",
+        run: stored_in_hole,
+    },
+    Case {
+        name: "clone, 100 bytes stored by a mapping: the clone",
+        promised: "30000 B of 0x11, 100 B of 0x22, 35436 B of 0x11",
+        run: clone_stored_to,
+    },
+    Case {
+        name: "clone, 100 bytes stored by a mapping: the original",
+        promised: "64 KiB of 0x11",
+        run: |target| seen(target, "original-3"),
+    },
+    Case {
         name: "hole punched from 5000 to 60000",
         promised: "5000 B of 0x11, 55000 B of zeros, 5536 B of 0x11",
         run: punched,
@@ -179,6 +194,19 @@ fn clone_overwritten(target: &mut dyn Target) -> Result<String> {
     target.clone("original-2", "clone-2")?;
     target.write("clone-2", 30000, &[0x22; 100])?;
     seen(target, "clone-2")
+}
+
+fn stored_in_hole(target: &mut dyn Target) -> Result<String> {
+    target.truncate("stored-in-hole", LENGTH)?;
+    target.store("stored-in-hole", 30000, &[0x11; 100])?;
+    seen(target, "stored-in-hole")
+}
+
+fn clone_stored_to(target: &mut dyn Target) -> Result<String> {
+    target.write("original-3", 0, &[0x11; BYTES])?;
+    target.clone("original-3", "clone-3")?;
+    target.store("clone-3", 30000, &[0x22; 100])?;
+    seen(target, "clone-3")
 }
 
 fn punched(target: &mut dyn Target) -> Result<String> {

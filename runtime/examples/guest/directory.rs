@@ -7,6 +7,7 @@ use crate::tools::show;
 use rustix::fs::{AtFlags, FallocateFlags, StatxFlags, fallocate, ioctl_ficlone, statvfs, statx, syncfs};
 use rustix::io::Errno;
 use rustix::ioctl::{Opcode, Updater, ioctl};
+use rustix::mm::{MapFlags, MsyncFlags, ProtFlags, mmap, msync, munmap};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::ffi::CStr;
 use std::fs::{File, OpenOptions, create_dir_all, read, remove_file};
@@ -80,6 +81,35 @@ impl Directory {
 impl Target for Directory {
     fn write(&mut self, file: &str, offset: u64, bytes: &[u8]) -> Result<()> {
         Ok(self.open(file)?.write_all_at(bytes, offset)?)
+    }
+
+    fn store(&mut self, file: &str, offset: u64, bytes: &[u8]) -> Result<()> {
+        let file = self.open(file)?;
+        let length = usize::try_from(file.metadata()?.len())?;
+        let end = offset.checked_add(bytes.len() as u64).ok_or("the range overflows")?;
+        if end > length as u64 {
+            return Err("past the end of the file".into());
+        }
+        // SAFETY: a new mapping, where the kernel likes.
+        let base = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                length,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                &file,
+                0,
+            )?
+        };
+        // SAFETY: the range lies within the mapping, which is this function's own and ends here.
+        let synced = unsafe {
+            let at = base.cast::<u8>().add(usize::try_from(offset)?);
+            at.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            let synced = msync(base, length, MsyncFlags::SYNC);
+            munmap(base, length)?;
+            synced
+        };
+        Ok(synced?)
     }
 
     fn remove(&mut self, file: &str) -> Result<()> {

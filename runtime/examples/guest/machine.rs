@@ -38,18 +38,19 @@ fn live() -> Result<()> {
         mount(kind, point, kind, MountFlags::empty(), None).map_err(|error| format!("{point}: {error}"))?;
     }
     load_modules()?;
-    // The first NVDIMM becomes /dev/dax0.0, the second /dev/pmem1.
-    for (namespace, mode) in [("namespace0.0", "devdax"), ("namespace1.0", "fsdax")] {
-        let made =
-            Command::new("ndctl").args(["create-namespace", "-f", "-e", namespace, "-m", mode]).status();
+    for (number, mode) in ["devdax", "devdax --align=4096", "fsdax"].iter().enumerate() {
+        let line = format!("create-namespace --force --reconfig=namespace{number}.0 --mode={mode}");
+        let made = Command::new("ndctl").args(line.split(' ')).status();
         let made = made.map_err(|error| format!("ndctl: {error}"))?;
         if !made.success() {
-            return Err(format!("{namespace}: ndctl makes no {mode} of it: {made}").into());
+            return Err(format!("ndctl {line}: {made}").into());
         }
     }
     let mut port = OpenOptions::new().write(true).open(PORT).map_err(|error| format!("{PORT}: {error}"))?;
-    let ended =
-        Command::new("/init").args(["/dev/dax0.0", "/dev/pmem1"]).stdout(port.try_clone()?).status()?;
+    let ended = Command::new("/init")
+        .args(["/dev/dax0.0", "/dev/dax1.0", "/dev/pmem2"])
+        .stdout(port.try_clone()?)
+        .status()?;
     if ended.code().is_none() {
         writeln!(port, "failed\tthe process of the cases ended by {ended}")?;
     }

@@ -11,6 +11,9 @@ pub trait Target {
     /// Writes bytes at an offset of a file, which is made if it is not there.
     fn write(&mut self, file: &str, offset: u64, bytes: &[u8]) -> Result<()>;
 
+    /// Stores bytes at an offset of a file by a mapping of it, and makes them durable. The file is there, and as long.
+    fn store(&mut self, file: &str, offset: u64, bytes: &[u8]) -> Result<()>;
+
     /// Removes a file.
     fn remove(&mut self, file: &str) -> Result<()>;
 

@@ -1,14 +1,20 @@
 //! paxfs, by the engine in this process.
 
 use crate::target::{Result, Target};
-use paxfs_runtime::engine::{Engine, Options};
+use paxfs_runtime::engine::{Dax, Engine, Options};
 use paxfs_runtime::error::Error;
 use paxfs_runtime::file::{File, Open, Size};
 use paxfs_runtime::medium::Granularity;
 use paxfs_runtime::namespace::New;
 use paxfs_runtime::share::Dedupe;
+use paxfs_runtime::views::Sharing;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+/// All files can be mapped.
+fn options() -> Options {
+    Options { dax: Dax::Always, ..Options::default() }
+}
 
 /// A volume that is open for writing.
 pub struct Volume {
@@ -20,12 +26,26 @@ pub struct Volume {
 impl Volume {
     /// Opens the volume on a device or in a file.
     pub fn open(path: &Path) -> Result<Self> {
-        Ok(Volume { path: path.to_owned(), engine: Some(Engine::open(path, Options::default())?) })
+        Ok(Volume { path: path.to_owned(), engine: Some(Engine::open(path, options())?) })
     }
 
     /// What the medium takes whole.
     pub fn granularity(&self) -> Result<Granularity> {
         Ok(self.engine()?.granularity())
+    }
+
+    /// By what a mapped file is loaded and stored to.
+    pub fn maps(&self, sharing: Sharing) -> Result<String> {
+        Ok(match self.file("clone-2")?.map(0..4096, sharing) {
+            Ok(view) if view.address().is_some() => "address".to_owned(),
+            Ok(_) => "call".to_owned(),
+            Err(error) => error.to_string(),
+        })
+    }
+
+    /// What it lies on.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The block of the volume that a file begins with.
@@ -56,6 +76,13 @@ impl Volume {
 impl Target for Volume {
     fn write(&mut self, file: &str, offset: u64, bytes: &[u8]) -> Result<()> {
         Ok(self.file(file)?.write_at(offset, bytes)?)
+    }
+
+    fn store(&mut self, file: &str, offset: u64, bytes: &[u8]) -> Result<()> {
+        let file = self.file(file)?;
+        let view = file.map(0..file.size(), Sharing::Shared)?;
+        view.store(offset, bytes)?;
+        Ok(view.sync(0..file.size())?)
     }
 
     fn remove(&mut self, file: &str) -> Result<()> {
@@ -102,7 +129,7 @@ impl Target for Volume {
         if let Some(engine) = self.engine.take() {
             engine.close()?;
         }
-        self.engine = Some(Engine::open(&self.path, Options::default())?);
+        self.engine = Some(Engine::open(&self.path, options())?);
         Ok(())
     }
 }

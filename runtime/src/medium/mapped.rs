@@ -5,8 +5,8 @@ use super::{Durable, Granularity, Medium, Point, Window, x86};
 use crate::locks::{Ordered, Rank, take};
 use core::ops::Range;
 use core::ptr::NonNull;
-use paxfs_format::device::{Device, DeviceError};
-use paxfs_format::geometry::BLOCK_BYTES;
+use paxfs_format::device::{Device, DeviceError, DeviceKind};
+use paxfs_format::geometry::{BLOCK_BYTES, HUGE_BLOCKS};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A device that is stored to through its mapping.
@@ -76,12 +76,14 @@ impl Medium for Mapped {
     }
 
     fn window(&self) -> Option<Window<'_>> {
-        let file = self.device.file()?;
+        // Devdax in units of 1 GiB cannot be mapped by frames.
+        let file = self.device.file().filter(|_| self.device.unit() <= HUGE_BLOCKS * BLOCK_BYTES)?;
         Some(Window {
             file,
             memory: self.device.is_on_tmpfs(),
             huge: self.device.is_huge(),
             coarse: self.device.unit() > BLOCK_BYTES,
+            private: self.device.kind() != DeviceKind::Devdax,
             sync: self.device.is_synchronous(),
         })
     }

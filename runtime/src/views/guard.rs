@@ -43,6 +43,11 @@ pub(crate) trait Guard: Send + Sync + core::fmt::Debug {
         false
     }
 
+    /// Whether the medium can be mapped so that stores stay with the mapping.
+    fn takes_private(&self) -> bool {
+        true
+    }
+
     /// Whether protection cuts kernel mappings into pieces.
     fn makes_pieces(&self) -> bool;
 

@@ -56,7 +56,8 @@ impl File {
     ///
     /// [`Error::Invalid`] when it does not start at a multiple of 4096, or is empty; [`Error::BadFile`] when the file is not
     /// open for that, or to append; [`Error::NotSupported`] when the file is not DAX (see
-    /// [`Dax`](crate::engine::Dax)); [`Error::Mapping`] when the kernel has no addresses left.
+    /// [`Dax`](crate::engine::Dax)), and for a private view on devdax; [`Error::Mapping`] when the kernel has no addresses
+    /// left.
     pub fn map(&self, range: Range<u64>, sharing: Sharing) -> Result<View> {
         if !range.start.is_multiple_of(BLOCK_BYTES) || range.start >= range.end {
             return Err(Error::Invalid("a view starts at a multiple of 4096, and is not empty"));
@@ -81,11 +82,11 @@ impl File {
         if guard.is_memory() {
             signal::install().map_err(|error| Error::Mapping(error.kind()))?;
         }
+        if stores == Stores::Private && !guard.takes_private() {
+            return Err(Error::NotSupported("private views on devdax"));
+        }
         let mut blocks = range.start / BLOCK_BYTES..range.end.div_ceil(BLOCK_BYTES);
         if guard.is_coarse() {
-            if stores == Stores::Private {
-                return Err(Error::NotSupported("private views of a device that is mapped by 2 MiB"));
-            }
             blocks = blocks.start - blocks.start % HUGE_BLOCKS..blocks.end.next_multiple_of(HUGE_BLOCKS);
         }
         let file = self.again();

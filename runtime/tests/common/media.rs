@@ -143,6 +143,12 @@ impl Medium for Coarse {
         self.0.fence(point)
     }
     fn window(&self) -> Option<Window<'_>> {
-        self.0.window().map(|window| Window { memory: false, huge: true, coarse: true, ..window })
+        self.0.window().map(|window| Window {
+            memory: false,
+            huge: true,
+            coarse: true,
+            private: false,
+            ..window
+        })
     }
 }

@@ -1,4 +1,4 @@
-//! The machine that the guest is: QEMU, with two NVDIMMs of memory, and two serial ports that are files here.
+//! The machine that the guest is: QEMU, with NVDIMMs of memory, and two serial ports that are files here.
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 use std::fs::{self, File};
@@ -7,8 +7,11 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Bytes of an NVDIMM, in MiB: the least that XFS takes (300), and what labels and struct pages take of it.
-const NVDIMM_MIB: u64 = 386;
+/// How many NVDIMMs there are. They are alike, for the kernel numbers them as it likes.
+const NVDIMMS: usize = 3;
+
+/// What each has, in MiB: the least that XFS takes (300), and what goes to labels and to the kernel's notes on each page.
+const NVDIMM_MIB: u64 = 322;
 
 /// Lines of the console that a failure shows.
 const LAST_LINES: usize = 20;
@@ -40,8 +43,8 @@ impl Machine<'_> {
         let mut qemu = Command::new(self.qemu);
         let processor =
             if self.kvm { ["-accel", "kvm", "-cpu", "host"] } else { ["-accel", "tcg", "-cpu", "max"] };
-        qemu.args(processor).args(["-machine", "q35,nvdimm=on", "-smp", "2", "-m", "1G,slots=2,maxmem=4G"]);
-        for number in 0..2 {
+        qemu.args(processor).args(["-machine", "q35,nvdimm=on", "-smp", "2", "-m", "1G,slots=3,maxmem=4G"]);
+        for number in 0..NVDIMMS {
             qemu.arg("-object").arg(format!("memory-backend-ram,id=memory{number},size={NVDIMM_MIB}M"));
             qemu.arg("-device").arg(format!("nvdimm,id=nvdimm{number},memdev=memory{number},label-size=2M"));
         }

@@ -22,6 +22,8 @@ pub(crate) struct Kernel {
     huge: bool,
     /// Whether nothing less than that can be mapped.
     coarse: bool,
+    /// Whether it can be mapped so that stores stay with the mapping.
+    private: bool,
     /// Whether the medium's file system keeps what leads to a mapped block durable by itself.
     sync: bool,
 }
@@ -33,7 +35,8 @@ pub(super) fn pointer(at: usize) -> *mut c_void {
 impl Kernel {
     /// Views of an open device.
     pub fn new(file: File, window: &Window<'_>) -> Self {
-        Kernel { file, huge: window.huge, coarse: window.coarse, sync: window.sync }
+        let Window { huge, coarse, private, sync, .. } = *window;
+        Kernel { file, huge, coarse, private, sync }
     }
 
     /// What is mapped.
@@ -130,6 +133,10 @@ impl Guard for Kernel {
 
     fn is_coarse(&self) -> bool {
         self.coarse
+    }
+
+    fn takes_private(&self) -> bool {
+        self.private
     }
 
     fn makes_pieces(&self) -> bool {
