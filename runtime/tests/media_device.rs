@@ -7,7 +7,6 @@ use common::media::{Media, Volume};
 use paxfs_runtime::engine::Dax;
 use paxfs_runtime::error::Error;
 use paxfs_runtime::file::Open;
-use paxfs_runtime::namespace::New;
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,34 +14,11 @@ use std::sync::{Arc, Mutex};
 const BLOCK: u64 = 4096;
 const BYTES: usize = 8 << 20;
 
-/// A volume whose only file reaches as far to the end of the device as any can; where its last blocks there are: block of the
-/// file, block of the device.
-fn filled(volume: &Volume) -> (u64, Vec<(u64, u64)>) {
-    let engine = volume.open(Dax::Inode);
-    let inode = engine.create(engine.root(), b"file", &New::default()).unwrap();
-    let file = engine.open_file(inode, Open::WRITE).unwrap();
-    let mut at = 0;
-    while file.write_at(at, &[7; 64 << 10]).is_ok() {
-        at += 64 << 10;
-    }
-    let mut blocks = Vec::new();
-    for extent in file.extents().unwrap() {
-        if !extent.flags.is_unwritten() {
-            let (offset, start) = (extent.offset.get(), extent.start.get());
-            blocks.extend((0..u64::from(extent.length.get())).map(|step| (offset + step, start + step)));
-        }
-    }
-    blocks.sort_by_key(|(_, device)| *device);
-    drop(file);
-    engine.close().unwrap();
-    (inode, blocks.split_off(blocks.len() - 3))
-}
-
 #[test]
 fn what_the_kernel_cannot_reach_is_recorded_and_heals() {
     for media in Media::all().into_iter().filter(|media| *media != Media::Shim) {
         let volume = Volume::new(media, BYTES);
-        let (inode, last) = filled(&volume);
+        let (inode, last) = volume.fill();
         let (block, device) = last[0];
         let image = File::options().write(true).open(volume.path()).unwrap();
         let engine = volume.open(Dax::Inode);
@@ -89,7 +65,7 @@ fn what_the_kernel_cannot_reach_is_recorded_and_heals() {
 #[test]
 fn threads_meet_faults() {
     let volume = Volume::new(Media::File, BYTES);
-    let (inode, last) = filled(&volume);
+    let (inode, last) = volume.fill();
     let image = File::options().write(true).open(volume.path()).unwrap();
     let engine = volume.open(Dax::Inode);
     let told = Arc::new(AtomicU64::new(0));

@@ -17,6 +17,7 @@ use paxfs_runtime::namespace::New;
 use paxfs_runtime::views::{Sharing, View};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
+use std::sync::{Arc, Mutex};
 
 const BLOCK: u64 = 4096;
 const WHICH: &str = "PAXFS_SIGNALS_CHILD";
@@ -71,6 +72,43 @@ fn install(signal: c_int, handler: extern "C" fn(c_int, *mut libc::siginfo_t, *m
     }
 }
 
+/// A mapped file, and a clone of it that nobody has open, lose a block.
+fn the_medium_failed() {
+    install(libc::SIGBUS, replace);
+    let volume = Volume::new(*Media::all().last().unwrap(), 8 << 20);
+    let (inode, last) = volume.fill();
+    let (block, device) = last[2];
+    let engine = volume.open(Dax::Always);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let all = Arc::clone(&told);
+    engine.on_media_error(Box::new(move |error| {
+        all.lock().unwrap().push((error.inode, error.offset, error.length, error.address));
+    }));
+    let file = engine.open_file(inode, Open::WRITE).unwrap();
+    let view = file.map(block * BLOCK..(block + 1) * BLOCK, Sharing::Shared).unwrap();
+    assert_eq!(load(at(&view, 99)), 7);
+    // Room for another.
+    file.punch_hole(0..1 << 20).unwrap();
+    engine.sync().unwrap();
+    let clone = create(&engine, "clone");
+    clone.clone_range(0, &file, 0, 0).unwrap();
+    let clone = clone.inode();
+    engine.sync().unwrap();
+    // A file that was cut is a device that fails at its end.
+    let image = std::fs::File::options().write(true).open(volume.path()).unwrap();
+    image.set_len(device * BLOCK).unwrap();
+
+    // The handler put another page there.
+    assert_eq!(load(at(&view, 99)), 0);
+    let fault = engine.last_fault().unwrap();
+    assert_eq!((fault.inode, fault.offset, fault.errno), (inode, block * BLOCK, libc::EIO), "{fault:?}");
+    let address = Some(at(&view, 0).addr());
+    let expected = [(inode, block * BLOCK, BLOCK, address), (clone, block * BLOCK, BLOCK, None)];
+    assert_eq!(*told.lock().unwrap(), expected);
+    assert_eq!(engine.bad_ranges().unwrap(), [device * BLOCK..(device + 1) * BLOCK]);
+    std::process::exit(HANDLED);
+}
+
 /// What a child does. It is not to come back.
 #[test]
 #[ignore = "a part of the other tests"]
@@ -82,8 +120,10 @@ fn child() {
         rustix::process::Rlimit { current: Some(0), maximum: None },
     )
     .unwrap();
-    if which == "handler of segv before" {
-        install(libc::SIGSEGV, handler);
+    match which.as_str() {
+        "handler of segv before" => install(libc::SIGSEGV, handler),
+        "the medium failed" => the_medium_failed(),
+        _ => {}
     }
     let volume = Volume::new(*Media::all().last().unwrap(), 8 << 20);
     let engine = volume.open(Dax::Always);
@@ -182,6 +222,11 @@ fn what_cannot_be_is_a_bus_error() {
     assert_eq!(run("read only").signal(), Some(libc::SIGBUS));
     assert_eq!(run("full").code(), Some(HANDLED));
     assert_eq!(run("closed").signal(), Some(libc::SIGBUS));
+}
+
+#[test]
+fn what_the_medium_fails_at_is_dealt_with_and_then_a_bus_error() {
+    assert_eq!(run("the medium failed").code(), Some(HANDLED));
 }
 
 #[test]

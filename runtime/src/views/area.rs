@@ -329,6 +329,15 @@ impl Area {
         place.is_some_and(|(frame, page)| frame.mapped.get().has(page))
     }
 
+    /// Whether a block that is mapped is the medium's, and neither a hole nor what was stored to a private view.
+    pub fn shows_medium(&self, block: u64) -> bool {
+        let place = self.place(block).and_then(|(index, page)| Some((self.frame(index)?.lock(), page)));
+        place.is_some_and(|(frame, page)| {
+            let is_stored = self.stores == Stores::Private && frame.writable.get().has(page);
+            frame.mapped.get().has(page) && !frame.zero.get().has(page) && !is_stored
+        })
+    }
+
     /// Whether the volume is not frozen.
     pub fn is_thawed(&self) -> bool {
         self.core.upgrade().is_none_or(|core| !core.is_frozen())

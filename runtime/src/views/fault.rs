@@ -21,6 +21,25 @@ use std::sync::Arc;
 /// Most blocks around a fault that are looked at: 1 GiB.
 const AROUND: u64 = 512 * HUGE_BLOCKS;
 
+/// What an access needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Fault {
+    /// Something to load.
+    Load,
+    /// A page that can be stored to.
+    Store,
+    /// Another page: the medium failed at this one.
+    Medium,
+}
+
+impl Fault {
+    /// The one of that number.
+    pub fn of(number: u32) -> Self {
+        [Fault::Load, Fault::Store].into_iter().find(|fault| *fault as u32 == number).unwrap_or(Fault::Medium)
+    }
+}
+
 /// How a fault ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -51,9 +70,14 @@ pub(super) enum First {
 
 impl Area {
     /// Makes an access possible, or says why it is not.
-    pub fn answer(&self, block: u64, store: bool) -> Outcome {
+    pub fn answer(&self, block: u64, fault: Fault) -> Outcome {
         let Some(core) = self.core.upgrade() else { return Outcome::Failed };
-        match self.resolve(&core, block, store) {
+        let store = fault == Fault::Store;
+        let outcome = match fault {
+            Fault::Medium => self.tell_of_failure(&core, block),
+            Fault::Load | Fault::Store => self.resolve(&core, block, store),
+        };
+        match outcome {
             Ok(outcome) => outcome,
             Err(error) => {
                 core.views.set_failed(FailedFault {
@@ -97,6 +121,36 @@ impl Area {
             }
             core.commit()?;
         }
+    }
+
+    /// Has a block dealt with that the medium failed at while it was mapped. What an access gets then the next fault says:
+    /// the mapping is taken away.
+    fn tell_of_failure(&self, core: &Core, block: u64) -> Result<Outcome> {
+        if core.is_frozen() {
+            return Ok(Outcome::Frozen);
+        }
+        let failed = {
+            let _look = core.look()?;
+            let state = self.cell.read();
+            if !self.is_mapped(block) {
+                return Ok(Outcome::Done);
+            }
+            if !self.shows_medium(block) {
+                return Ok(Outcome::Failed);
+            }
+            let extent = overlapping(core, &state.inode, &(block..block + 1))?.first().copied();
+            let Some(extent) = extent else { return Ok(Outcome::Done) };
+            extent.start.get() + (block - extent.offset.get())
+        };
+        // The engine's own mapping fails there as well, and tells how much is lost.
+        let start = failed * BLOCK_BYTES;
+        core.medium().load(start, &mut [0; 4096]);
+        if core.medium().has_failed(start..start + BLOCK_BYTES) {
+            core.notice()?;
+        } else {
+            core.report(core::slice::from_ref(&(failed..failed + 1)))?;
+        }
+        Ok(Outcome::Done)
     }
 
     /// Maps what can be mapped as the access wants it; else says what has to be done first.

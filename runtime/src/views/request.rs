@@ -4,9 +4,9 @@
 //! answered. All of it is atomics and futexes.
 
 use super::area::Area;
-use super::fault::Outcome;
+use super::fault::{Fault, Outcome};
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use rustix::thread::futex;
 use std::sync::Once;
 
@@ -30,7 +30,7 @@ struct Place {
     state: AtomicU32,
     area: AtomicPtr<Area>,
     block: AtomicU64,
-    store: AtomicBool,
+    fault: AtomicU32,
 }
 
 static TABLE: [Place; PLACES] = [const {
@@ -38,7 +38,7 @@ static TABLE: [Place; PLACES] = [const {
         state: AtomicU32::new(FREE),
         area: AtomicPtr::new(ptr::null_mut()),
         block: AtomicU64::new(0),
-        store: AtomicBool::new(false),
+        fault: AtomicU32::new(0),
     }
 }; PLACES];
 
@@ -58,7 +58,7 @@ fn wake(word: &AtomicU32, count: u32) {
 }
 
 /// Has a worker answer a fault of this thread, and waits for it. For signal handlers. The view lives until this returns.
-pub(super) fn ask(area: &Area, block: u64, store: bool) -> Outcome {
+pub(super) fn ask(area: &Area, block: u64, fault: Fault) -> Outcome {
     let place = loop {
         let free = TABLE.iter().find(|place| {
             place.state.compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok()
@@ -70,7 +70,7 @@ pub(super) fn ask(area: &Area, block: u64, store: bool) -> Outcome {
     };
     place.area.store(ptr::from_ref(area).cast_mut(), Ordering::Relaxed);
     place.block.store(block, Ordering::Relaxed);
-    place.store.store(store, Ordering::Relaxed);
+    place.fault.store(fault as u32, Ordering::Relaxed);
     place.state.store(WAITING, Ordering::Release);
     CALLS.fetch_add(1, Ordering::SeqCst);
     if LOOKING.load(Ordering::SeqCst) == 0 {
@@ -151,7 +151,7 @@ fn answer(place: &Place) -> bool {
     // SAFETY: the thread that faults in the view waits for the answer, and holds the view.
     let area = unsafe { place.area.load(Ordering::Relaxed).as_ref() };
     let outcome = area.map_or(Outcome::Failed, |area| {
-        area.answer(place.block.load(Ordering::Relaxed), place.store.load(Ordering::Relaxed))
+        area.answer(place.block.load(Ordering::Relaxed), Fault::of(place.fault.load(Ordering::Relaxed)))
     });
     let state = match outcome {
         Outcome::Done => DONE,

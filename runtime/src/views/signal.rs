@@ -1,11 +1,15 @@
-//! The handler of SIGSEGV: an access to a page of a view that is not there, or a store to one that is protected.
+//! The handler of SIGSEGV, an access to a page of a view that is not there or a store to one that is protected; and of SIGBUS,
+//! an access to a page that the medium cannot give.
+//!
+//! What can be answered is, and the access runs again. What cannot be is a SIGBUS that this process sends itself, with EIO in
+//! `si_errno`, where the kernel's own have 0; by that the handler knows it, and passes it on.
 //!
 //! An address in no view goes where it went before: to the handler that was installed, or to the default action. Only
 //! async-signal-safe work is done: atomics, `mprotect`, `futex`, `clock_gettime`, and the queueing of a SIGBUS.
 #![allow(unsafe_code)]
 
 use super::area::Area;
-use super::fault::Outcome;
+use super::fault::{Fault, Outcome};
 use super::{registry, request};
 use core::ffi::{c_int, c_void};
 use core::mem::{MaybeUninit, transmute};
@@ -14,8 +18,11 @@ use libc::siginfo_t;
 use std::io;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// The action that was installed before ours.
-static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
+/// The signals that are handled.
+const SIGNALS: [c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
+
+/// The action of each that was installed before ours.
+static PREVIOUS: [OnceLock<libc::sigaction>; 2] = [const { OnceLock::new() }; 2];
 
 /// Installs the handler and starts the workers, the first time it is called.
 pub(super) fn install() -> io::Result<()> {
@@ -25,13 +32,15 @@ pub(super) fn install() -> io::Result<()> {
         return Ok(());
     }
     request::start_workers();
-    // Known before ours can run.
-    PREVIOUS.get_or_init(|| action(None).unwrap_or_else(|_| default_action()));
     let mut ours = default_action();
     ours.sa_sigaction = on_fault as *const () as usize;
     // On the alternate stack where a thread has one: the fault may be a stack overflow that is none of ours.
     ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-    action(Some(&ours))?;
+    for (signal, previous) in SIGNALS.into_iter().zip(&PREVIOUS) {
+        // Known before ours can run.
+        previous.get_or_init(|| action(signal, None).unwrap_or_else(|_| default_action()));
+        action(signal, Some(&ours))?;
+    }
     *installed = true;
     Ok(())
 }
@@ -42,12 +51,12 @@ fn default_action() -> libc::sigaction {
     unsafe { MaybeUninit::zeroed().assume_init() }
 }
 
-/// Asks for the action of SIGSEGV, and sets it if one is given. Async-signal-safe.
-fn action(new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
+/// Asks for the action of a signal, and sets it if one is given. Async-signal-safe.
+fn action(signal: c_int, new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
     let mut old = default_action();
     let new = new.map_or(ptr::null(), ptr::from_ref);
     // SAFETY: `new` is null or a valid action, `old` is a place for one.
-    if unsafe { libc::sigaction(libc::SIGSEGV, new, &raw mut old) } == 0 {
+    if unsafe { libc::sigaction(signal, new, &raw mut old) } == 0 {
         Ok(old)
     } else {
         Err(io::Error::last_os_error())
@@ -74,25 +83,31 @@ fn is_store(area: &Area, block: u64, _context: *mut c_void) -> bool {
 
 /// The handler.
 extern "C" fn on_fault(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-    // SAFETY: the address of this thread's `errno`, and the `siginfo_t` of an SA_SIGINFO handler, which for a SIGSEGV of the
-    // kernel's own (a positive code) has an address in it.
-    let (errno, from_kernel, address) = unsafe {
+    // SAFETY: the address of this thread's `errno`, and the `siginfo_t` of an SA_SIGINFO handler, which for a fault (a
+    // positive code) has an address in it.
+    let (errno, from_kernel, is_answer, address) = unsafe {
         let from_kernel = (*info).si_code > 0;
-        (libc::__errno_location(), from_kernel, if from_kernel { (*info).si_addr().addr() } else { 0 })
+        let address = if from_kernel { (*info).si_addr().addr() } else { 0 };
+        (libc::__errno_location(), from_kernel, (*info).si_errno != 0, address)
     };
     // SAFETY: `errno` is this thread's own, and the interrupted code may be about to look at it.
     let saved = unsafe { *errno };
     // SAFETY: this thread faulted at the address, so it holds the view that it is in.
-    let area = if from_kernel { unsafe { registry::find(address) } } else { None };
-    if let Some(area) = area
-        && !resolve(area, address, context)
-    {
-        // SAFETY: it has no preconditions.
-        raise_bus_error(unsafe { libc::gettid() }, address);
-    }
+    let area = if from_kernel && !is_answer { unsafe { registry::find(address) } } else { None };
+    let is_dealt = match area {
+        Some(area) if signal == libc::SIGBUS => tell(area, address),
+        Some(area) => {
+            if !resolve(area, address, context) {
+                // SAFETY: it has no preconditions.
+                raise_bus_error(unsafe { libc::gettid() }, address);
+            }
+            true
+        }
+        None => false,
+    };
     // SAFETY: as above.
     unsafe { *errno = saved };
-    if area.is_none() {
+    if !is_dealt {
         pass_on(signal, info, context, from_kernel);
     }
 }
@@ -101,7 +116,13 @@ extern "C" fn on_fault(signal: c_int, info: *mut siginfo_t, context: *mut c_void
 fn resolve(area: &Area, address: usize, context: *mut c_void) -> bool {
     let Some(block) = area.block_at(address) else { return false };
     let store = is_store(area, block, context);
-    store && area.open_at_once(address) || request::ask(area, block, store) == Outcome::Done
+    let fault = if store { Fault::Store } else { Fault::Load };
+    store && area.open_at_once(address) || request::ask(area, block, fault) == Outcome::Done
+}
+
+/// Has what the medium failed at dealt with. Says whether the access is worth another try.
+fn tell(area: &Area, address: usize) -> bool {
+    area.block_at(address).is_some_and(|block| request::ask(area, block, Fault::Medium) == Outcome::Done)
 }
 
 /// Sends a thread of this process the SIGBUS that a program gets for a page that cannot be had. To the thread itself it comes
@@ -117,7 +138,8 @@ pub(super) fn raise_bus_error(thread: c_int, address: usize) {
         rest: [u64; 13],
     }
     const _: () = assert!(size_of::<Info>() == size_of::<siginfo_t>());
-    let info = Info { signal: libc::SIGBUS, errno: 0, code: libc::BUS_ADRERR, address, rest: [0; 13] };
+    let info =
+        Info { signal: libc::SIGBUS, errno: libc::EIO, code: libc::BUS_ADRERR, address, rest: [0; 13] };
     // SAFETY: a signal with a complete `siginfo_t` for a thread of this process, which may send itself any.
     unsafe {
         libc::syscall(libc::SYS_rt_tgsigqueueinfo, libc::getpid(), thread, libc::SIGBUS, &raw const info);
@@ -126,12 +148,13 @@ pub(super) fn raise_bus_error(thread: c_int, address: usize) {
 
 /// Does what would have happened without this handler.
 fn pass_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void, from_kernel: bool) {
-    let previous = PREVIOUS.get().copied().unwrap_or_else(default_action);
+    let ours = SIGNALS.into_iter().zip(&PREVIOUS).find(|(each, _)| *each == signal);
+    let previous = ours.and_then(|(_, previous)| previous.get().copied()).unwrap_or_else(default_action);
     match previous.sa_sigaction {
         libc::SIG_IGN if !from_kernel => {}
         libc::SIG_DFL | libc::SIG_IGN => {
             // The instruction runs again when we return, and then ends the process with the right signal and core.
-            let _ = action(Some(&default_action()));
+            let _ = action(signal, Some(&default_action()));
             if !from_kernel {
                 // SAFETY: `raise` has no preconditions.
                 unsafe { libc::raise(signal) };

@@ -4,7 +4,9 @@ use super::{check_bytes, volume};
 use paxfs_format::device::DeviceError;
 use paxfs_format::device::{Access, Device};
 use paxfs_runtime::engine::{Dax, Engine, Options};
+use paxfs_runtime::file::Open;
 use paxfs_runtime::medium::{Durable, Granularity, Mapped, Medium, Point, Recorder, Window};
+use paxfs_runtime::namespace::New;
 use paxfs_runtime::views::Mechanism;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -85,6 +87,29 @@ impl Volume {
             }
             None => Engine::on(Device::open(&self.path, Access::Exclusive).unwrap(), options).unwrap(),
         }
+    }
+
+    /// Makes a file that reaches as far to the end of the device as any can. Its inode, and where its last three blocks there
+    /// are: block of the file, block of the device.
+    pub fn fill(&self) -> (u64, Vec<(u64, u64)>) {
+        let engine = self.open(Dax::Inode);
+        let inode = engine.create(engine.root(), b"file", &New::default()).unwrap();
+        let file = engine.open_file(inode, Open::WRITE).unwrap();
+        let mut at = 0;
+        while file.write_at(at, &[7; 64 << 10]).is_ok() {
+            at += 64 << 10;
+        }
+        let mut blocks = Vec::new();
+        for extent in file.extents().unwrap() {
+            if !extent.flags.is_unwritten() {
+                let (offset, start) = (extent.offset.get(), extent.start.get());
+                blocks.extend((0..u64::from(extent.length.get())).map(|step| (offset + step, start + step)));
+            }
+        }
+        blocks.sort_by_key(|(_, device)| *device);
+        drop(file);
+        engine.close().unwrap();
+        (inode, blocks.split_off(blocks.len() - 3))
     }
 
     /// A check that finds nothing.

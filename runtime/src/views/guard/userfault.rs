@@ -8,7 +8,7 @@ use super::kernel::{Kernel, pointer};
 use super::{Access, Guard};
 use crate::core::lock;
 use crate::views::area::Area;
-use crate::views::fault::Outcome;
+use crate::views::fault::{Fault, Outcome};
 use crate::views::{registry, signal};
 use core::ffi::{c_int, c_ulong};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect};
@@ -149,7 +149,8 @@ impl Faults {
         if store && area.open_at_once(address) {
             return Outcome::Done;
         }
-        area.block_at(address).map_or(Outcome::Failed, |block| area.answer(block, store))
+        let fault = if store { Fault::Store } else { Fault::Load };
+        area.block_at(address).map_or(Outcome::Failed, |block| area.answer(block, fault))
     }
 
     fn thaw(&self) {
