@@ -101,6 +101,28 @@ fn owner_of_bad_blocks() {
     assert_eq!(serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap(), lines);
 }
 
+/// A volume says itself what is bad on it, and who is hit by that.
+#[test]
+fn owner_of_what_is_recorded_as_bad() {
+    let (directory, image, _) = sample_file(features("rmap,reflink"));
+    assert_eq!(json(&["-J", &image, "owner", "-r"])["owners"], serde_json::json!([]));
+    let recipe = directory.path().join("recipe.yaml");
+    let text = "volume: {size: 4M, bad: [{start: 81, blocks: 1}, {start: 600, blocks: 2}]}\n\
+                files: [{path: /file, size: 12k, seed: 1, at: 80}]\n";
+    std::fs::write(&recipe, text).unwrap();
+    let bad = directory.path().join("bad.img");
+    let (device, _) = paxfs_mkfs::recipe::Recipe::read(&recipe).unwrap().image().unwrap();
+    std::fs::write(&bad, device.bytes(0, 4 << 20).unwrap()).unwrap();
+    let rows = json(&["-J", bad.to_str().unwrap(), "owner", "-r"]);
+    let rows = rows["owners"].as_array().unwrap();
+    let summary: Vec<_> = rows.iter().map(|row| (row["start"].as_u64(), row["role"].as_str())).collect();
+    assert_eq!(summary, [(Some(81), Some("data")), (Some(600), Some("free"))]);
+    assert_eq!(
+        (&rows[0]["paths"], &rows[0]["offset"]),
+        (&serde_json::json!(["/file"]), &serde_json::json!(4096))
+    );
+}
+
 #[test]
 fn owner_without_reverse_map_says_so() {
     let (_directory, image, truth) = sample_file(features("^rmap,^reflink"));

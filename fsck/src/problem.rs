@@ -266,11 +266,14 @@ problems! {
     ExtentExtra "PX-EXTENT-EXTRA" Loss { block: u64, blocks: u64, inode: u64, offset: u64 }
         "inode {inode} has {blocks} from block {block} on at file block {offset}, and by no other account",
             blocks = counted(*blocks, "block");
-    /// Blocks with media errors belong to files. Reads there fail until the blocks are overwritten or freed.
+    /// Blocks with media errors belong to files: what was there is lost. Reads there fail with EIO until all of a block is
+    /// written anew, punched out or truncated away; then the engine heals it, if the medium can. Restore the files, or
+    /// remove them; dbg.paxfs owner -r lists them all. No repair brings back what is lost.
     BadOwned "PX-BAD-OWNED" Loss { block: u64, blocks: u64 }
         "the medium failed under files: {blocks} from block {block} on",
             blocks = counted(*blocks, "block");
-    /// Blocks with media errors that are free, or that belong to metadata which is fine.
+    /// Blocks with media errors that are free, or that belong to metadata which is fine. The engine heals them when it opens
+    /// the volume, if the medium can; until then nobody is given them.
     BadFree "PX-BAD-FREE" Info { block: u64, blocks: u64 }
         "the medium failed, but under no file: {blocks} from block {block} on",
             blocks = counted(*blocks, "block");

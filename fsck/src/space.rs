@@ -3,7 +3,7 @@
 use crate::context::{Check, Env, Group, SpaceProof, locked};
 use crate::doubts::Between;
 use crate::extents::ExtentItem;
-use crate::finding::Finding;
+use crate::finding::{AffectedFile, Finding};
 use crate::multiset::{Key, Multiset};
 use crate::problem::Problem;
 use crate::runs::Run;
@@ -14,6 +14,7 @@ use paxfs_format::bad::Bad;
 use paxfs_format::free::Free;
 use paxfs_format::geometry::{BLOCK_BYTES, HEAD_BLOCKS};
 use paxfs_format::group::GroupTree;
+use paxfs_format::owners::{Role, Source, owners};
 use paxfs_format::record::Record;
 use paxfs_format::refcount::Refcount;
 use paxfs_format::rmap::{Owner, Rmap};
@@ -184,17 +185,31 @@ fn bad(env: &mut Env<'_>, group: &Group) {
     let number = group.number;
     let geometry = env.check.volume.geometry;
     let (name, root) = (TreeName::Group(GroupTree::Bad, number), header.root(GroupTree::Bad));
-    let outcome = walk::<Bad>(env, name, root, |env, item| {
+    let mut found: Vec<(Range<u64>, Finding)> = Vec::new();
+    let outcome = walk::<Bad>(env, name, root, |_, item| {
         let Item::Sound(at, record) = item else { return };
         let (block, blocks) =
             (geometry.volume_block(number, record.start.get()), u64::from(record.length.get()));
         let finding = Finding::new(format!("{name}.{at}"), Problem::BadFree { block, blocks });
-        let finding = with_owners(env, group, record.key().start..record.end(), finding);
-        env.findings.push(match finding.files.first.is_empty() {
-            true => finding,
-            false => Finding { problem: Problem::BadOwned { block, blocks }, ..finding },
-        });
+        found.push((block..block.saturating_add(blocks), finding));
     });
+    if env.check.rmap() {
+        let base = geometry.group_start(number);
+        let named = found.into_iter().map(|(range, finding)| {
+            let blocks = range.start.saturating_sub(base)..range.end.saturating_sub(base);
+            (range, with_owners(env, group, blocks, finding))
+        });
+        found = named.collect();
+    } else {
+        name_owners_by_scan(env, &mut found);
+    }
+    env.findings.extend(found.into_iter().map(|(range, finding)| match finding.files.first.is_empty() {
+        true => finding,
+        false => {
+            let (block, blocks) = (range.start, range.end.saturating_sub(range.start));
+            Finding { problem: Problem::BadOwned { block, blocks }, ..finding }
+        }
+    }));
     check_counts(env, name, root, &outcome);
 }
 
@@ -211,13 +226,33 @@ pub(crate) fn with_owners(env: &Env<'_>, group: &Group, blocks: Range<u64>, mut 
     let records = rmap.overlapping(&env.check.volume.blocks, blocks.clone()).flatten().map(|at| at.record);
     let data = records.filter(|record| record.owner.is_inode() && record.check(&rmap.space).is_ok());
     for record in data.take(OWNERS_COUNTED) {
-        if finding.files.first.len() < OWNERS_NAMED {
-            let skipped = blocks.start.saturating_sub(record.key().start);
-            let offset = record.offset.get().saturating_add(skipped).saturating_mul(BLOCK_BYTES);
-            finding = finding.of_file_at(record.owner.get(), offset);
-        } else {
-            finding.files.more = finding.files.more.saturating_add(1);
-        }
+        let skipped = blocks.start.saturating_sub(record.key().start);
+        let offset = record.offset.get().saturating_add(skipped).saturating_mul(BLOCK_BYTES);
+        name_owner(&mut finding, record.owner.get(), offset);
     }
     finding
+}
+
+/// Names the owners of ranges of volume blocks, ascending, on a volume without reverse map: all files are asked, once.
+fn name_owners_by_scan(env: &Env<'_>, found: &mut [(Range<u64>, Finding)]) {
+    let (Some((first, _)), Some((last, _))) = (found.first(), found.last()) else { return };
+    for owned in owners(env.check.volume, first.start..last.end, Source::Files).flatten() {
+        let Role::Data(data) = owned.role else { continue };
+        let end = owned.start.saturating_add(owned.length);
+        let from = found.partition_point(|(range, _)| range.end <= owned.start);
+        let hit = found.iter_mut().skip(from).take_while(|(range, _)| range.start < end);
+        for (range, finding) in hit {
+            let skipped = range.start.saturating_sub(owned.start).saturating_mul(BLOCK_BYTES);
+            name_owner(finding, data.inode, data.offset.saturating_add(skipped));
+        }
+    }
+}
+
+/// Adds a file, hit at a byte, to a finding: the first few are named, the others counted.
+fn name_owner(finding: &mut Finding, inode: u64, offset: u64) {
+    if finding.files.first.len() < OWNERS_NAMED {
+        finding.files.first.push(AffectedFile { inode, offset: Some(offset), path: String::new() });
+    } else {
+        finding.files.more = finding.files.more.saturating_add(1);
+    }
 }

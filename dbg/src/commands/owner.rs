@@ -1,14 +1,19 @@
-//! `owner`: who owns a block, a range of blocks, a byte, or the blocks of a list of media errors.
+//! `owner`: who owns a block, a range of blocks, a byte, or the blocks of a list of media errors: one that is given, or the
+//! volume's own record of bad ranges.
 
 use crate::PROGRAM;
 use crate::error::CommandError;
 use crate::output::{Format, Output, Rows};
 use crate::session::Session;
 use clap::Args;
+use paxfs_format::bad::Bad;
 use paxfs_format::badblocks;
 use paxfs_format::blocks::Blocks;
 use paxfs_format::geometry::BLOCK_BYTES;
+use paxfs_format::group::GroupTree;
 use paxfs_format::owners::{Data, Metadata, Owned, Role, Source, owners};
+use paxfs_format::path::group_header;
+use paxfs_format::record::Key;
 use paxfs_format::volume::Volume;
 use paxfs_format::words::number;
 use serde::Serialize;
@@ -23,13 +28,17 @@ use std::rc::Rc;
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// A block, a range A..B of blocks without B, or with an @ before it a byte or a range of bytes; decimal or 0x…
-    #[arg(value_name = "BLOCK|A..B|@BYTE", required_unless_present = "badblocks")]
+    #[arg(value_name = "BLOCK|A..B|@BYTE", required_unless_present_any = ["badblocks", "recorded"])]
     pub ranges: Vec<String>,
 
     /// Ask for the blocks in a list of media errors ("sector length" in units of 512 bytes as in sysfs badblocks, or
     /// the JSON of ndctl list -M); - is standard input
     #[arg(short = 'B', long, value_name = "FILE")]
     pub badblocks: Option<PathBuf>,
+
+    /// Ask for the bad ranges that the volume has recorded: media errors that are not healed
+    #[arg(short, long)]
+    pub recorded: bool,
 
     /// Read the extents of all files instead of the reverse map
     #[arg(short, long)]
@@ -79,6 +88,10 @@ pub fn run(session: &Session, arguments: &Arguments, format: Format) -> Result<O
         ranges.extend(read_list(list, session.device().path())?);
     }
     let volume = session.volume();
+    let mut faults = 0u64;
+    if arguments.recorded {
+        faults = recorded(&volume, &mut ranges);
+    }
     let source = match Source::best(&volume) {
         _ if arguments.scan => Source::Files,
         Source::Files => {
@@ -89,7 +102,6 @@ pub fn run(session: &Session, arguments: &Arguments, format: Format) -> Result<O
     };
     let mut rows = Rows::start(format, "owners", COLUMNS)?;
     let mut paths = Paths { volume: &volume, known: HashMap::new() };
-    let mut faults = 0u64;
     'all: for range in ranges {
         for owned in owners(&volume, range, source) {
             match owned {
@@ -110,6 +122,35 @@ pub fn run(session: &Session, arguments: &Arguments, format: Format) -> Result<O
         format!("{faults} structures could not be read, so owners may be missing (-s asks all files instead)")
     });
     rows.end(Output::new().failure(failure))
+}
+
+/// Adds the bad ranges of all groups; returns how many structures could not be read.
+fn recorded<B: Blocks>(volume: &Volume<B>, ranges: &mut Vec<Range<u64>>) -> u64 {
+    let mut faults = 0;
+    for group in volume.geometry.group_numbers() {
+        let header = match group_header(volume, group) {
+            Ok((header, _)) => header,
+            Err(fault) => {
+                faults += 1;
+                eprintln!("{PROGRAM}: group[{group}]: {fault}");
+                continue;
+            }
+        };
+        let tree = volume.group_tree::<Bad>(group, header, GroupTree::Bad);
+        for at in tree.range(&volume.blocks, Key::MIN) {
+            match at {
+                Ok(at) => {
+                    let start = volume.geometry.volume_block(group, at.record.start.get());
+                    ranges.push(start..start.saturating_add(at.record.length.get().into()));
+                }
+                Err(fault) => {
+                    faults += 1;
+                    eprintln!("{PROGRAM}: bad[{group}]: {fault}");
+                }
+            }
+        }
+    }
+    faults
 }
 
 /// Paths of inodes, each looked up once.
