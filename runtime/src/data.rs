@@ -4,7 +4,7 @@
 //! to yet, and the extent map follows in the same transaction, whose commit comes after the data is durable. Blocks
 //! shared with others keep their bytes: those around the write are copied, and only those.
 
-use crate::below::{Below, Piece, pieces};
+use crate::below::{Below, Piece, is_shared, pieces};
 use crate::core::{Core, Joined};
 use crate::error::{Error, Result};
 use crate::inodes::State;
@@ -156,7 +156,13 @@ impl Writer<'_> {
     /// Puts bytes or zeros into blocks, which get what they need for that. The size stays.
     pub fn put(&self, state: &mut State, offset: u64, source: Source<'_>) -> Result<()> {
         let end = offset + source.len();
-        let pieces = pieces(self.core, &state.inode, offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES))?;
+        self.put_in(state, offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES), offset, source)
+    }
+
+    /// As [`Writer::put`], into blocks that may be more than the bytes need.
+    fn put_in(&self, state: &mut State, blocks: Range<u64>, offset: u64, source: Source<'_>) -> Result<()> {
+        let end = offset + source.len();
+        let pieces = pieces(self.core, &state.inode, blocks)?;
         // All blocks first: a write that finds no space changes nothing.
         let wanted = pieces.iter().filter_map(|piece| match piece.below {
             Below::Hole => Some((piece.blocks.clone(), Purpose::Data)),
@@ -234,16 +240,12 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Gives the shared ones of the blocks below `bytes`, which are the file's at `offset`, to this file alone.
-    pub fn unshare(&self, state: &mut State, offset: u64, bytes: &[u8]) -> Result<()> {
-        let end = offset + bytes.len() as u64;
-        for piece in pieces(self.core, &state.inode, offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES))? {
-            if let Below::Shared(_) = piece.below {
-                let start = (piece.blocks.start * BLOCK_BYTES).max(offset);
-                let stop = (piece.blocks.end * BLOCK_BYTES).min(end);
-                let part = usize::try_from(start - offset).ok().zip(usize::try_from(stop - offset).ok());
-                let part = part.and_then(|(start, stop)| bytes.get(start..stop)).unwrap_or_default();
-                self.put(state, start, Source::Bytes(part))?;
+    /// Gives those of some blocks that are shared to this file alone, with what they have.
+    pub fn unshare(&self, state: &mut State, blocks: Range<u64>) -> Result<()> {
+        for piece in pieces(self.core, &state.inode, blocks)? {
+            if is_shared(self.core, &piece.below)? {
+                let start = piece.blocks.start * BLOCK_BYTES;
+                self.put_in(state, piece.blocks, start, Source::Bytes(&[]))?;
             }
         }
         self.core.medium().drain(Point::Data);
@@ -285,14 +287,13 @@ impl Writer<'_> {
     /// Copies what an old extent has around a write to a new one, which lies within it.
     fn copy_around(&self, old: &Extent, new: &Extent, write: &Range<u64>) -> Result<()> {
         for gap in Self::around(new, write) {
-            let mut bytes = vec![0; usize::try_from(gap.end - gap.start).unwrap_or(0)];
             let from = old.start.get() * BLOCK_BYTES + (gap.start - old.offset.get() * BLOCK_BYTES);
             let to = new.start.get() * BLOCK_BYTES + (gap.start - new.offset.get() * BLOCK_BYTES);
-            self.core.medium().load(from, &mut bytes);
-            if self.core.medium().has_failed(from..from + bytes.len() as u64) {
+            let length = gap.end - gap.start;
+            self.core.medium().copy_nt(from, to, length);
+            if self.core.medium().has_failed(from..from + length) {
                 return Err(lost_data(self.number, old));
             }
-            self.core.medium().store_nt(to, &bytes);
         }
         Ok(())
     }

@@ -149,6 +149,17 @@ pub trait Medium: Send + Sync {
     /// Stores zeros past the caches; flushed by itself.
     fn zero_nt(&self, range: Range<u64>);
 
+    /// Copies bytes to where they are not yet, past the caches; flushed by itself.
+    fn copy_nt(&self, from: u64, to: u64, length: u64) {
+        let mut bytes = [0; 4096];
+        for done in (0..length).step_by(bytes.len()) {
+            let step = usize::try_from(length - done).unwrap_or(usize::MAX).min(bytes.len());
+            let Some(part) = bytes.get_mut(..step) else { return };
+            self.load(from.saturating_add(done), part);
+            self.store_nt(to.saturating_add(done), part);
+        }
+    }
+
     /// Starts the way of what was stored in a range to the medium.
     fn flush(&self, range: Range<u64>, point: Point);
 

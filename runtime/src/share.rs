@@ -1,6 +1,5 @@
 //! Sharing blocks between files: clone and dedupe of ranges, and unsharing.
 
-use crate::below::{is_shared, pieces};
 use crate::core::NAME_BLOCKS;
 use crate::data::{Writer, next_data, read};
 use crate::error::{Error, Result};
@@ -117,7 +116,8 @@ impl File {
 
     /// Gives a range blocks of its own.
     pub fn unshare(&self, range: Range<u64>) -> Result<()> {
-        let mut buffer = vec![0; 1 << 20];
+        /// Bytes of a step: others have their turn in between.
+        const STEP: u64 = 1 << 20;
         let mut at = range.start - range.start % BLOCK_BYTES;
         loop {
             // Holes are passed over, however long they are.
@@ -129,22 +129,11 @@ impl File {
             if at >= range.end {
                 return Ok(());
             }
-            let next = at.saturating_add(buffer.len() as u64);
+            let next = at.saturating_add(STEP);
             self.change(|writer, state| {
                 let end = next.min(state.inode.size.get());
                 let blocks = at / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES).max(at / BLOCK_BYTES);
-                for piece in pieces(writer.core, &state.inode, blocks)? {
-                    if !is_shared(writer.core, &piece.below)? {
-                        continue;
-                    }
-                    let start = piece.blocks.start * BLOCK_BYTES;
-                    let length = (piece.blocks.end * BLOCK_BYTES).min(end).saturating_sub(start);
-                    let part = usize::try_from(length).ok().and_then(|length| buffer.get_mut(..length));
-                    let Some(part) = part else { continue };
-                    read(writer.core, &state.inode, start, part)?;
-                    writer.unshare(state, start, part)?;
-                }
-                Ok(())
+                writer.unshare(state, blocks)
             })?;
             at = next;
         }

@@ -65,6 +65,12 @@ impl Medium for Gated {
         }
     }
 
+    fn copy_nt(&self, from: u64, to: u64, length: u64) {
+        if !self.is_shut() {
+            self.below.copy_nt(from, to, length);
+        }
+    }
+
     fn zero_nt(&self, range: Range<u64>) {
         if !self.is_shut() {
             self.below.zero_nt(range);

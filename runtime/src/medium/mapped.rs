@@ -133,6 +133,20 @@ impl Medium for Mapped {
         }
     }
 
+    fn copy_nt(&self, from: u64, to: u64, length: u64) {
+        let wanted = usize::try_from(length).unwrap_or(usize::MAX);
+        let ((source, there), (target, room)) = (self.part(from, wanted), self.part(to, wanted));
+        let length = there.min(room);
+        if self.granularity == Granularity::CacheLine && source.addr().abs_diff(target.addr()) >= length {
+            // SAFETY: `length` bytes exist at both, and they do not overlap.
+            unsafe { x86::copy_nt(target, source, length) };
+        } else {
+            // SAFETY: `length` bytes exist at both.
+            unsafe { core::ptr::copy(source, target, length) };
+            self.flush(to..to.saturating_add(length as u64), Point::Data);
+        }
+    }
+
     fn zero_nt(&self, range: Range<u64>) {
         const ZEROS: [u8; 4096] = [0; 4096];
         let mut offset = range.start;

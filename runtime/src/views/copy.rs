@@ -19,8 +19,6 @@ use std::collections::BTreeMap;
 
 /// Most extents of others that are moved for one store.
 const OWNERS_MAX: usize = 256;
-/// Bytes copied at a time.
-const STEP: u64 = 256 << 10;
 
 impl Area {
     /// Makes the blocks around a store the file's own. `None` while the volume is frozen.
@@ -55,7 +53,8 @@ impl Area {
         let writer = Writer { core, joined: &joined, number: self.cell.number };
         // The others get one run, or nothing.
         let Some(copy) = core.run_for_copy(&mine, self.cell.number)? else { return Ok(Some(false)) };
-        core.copy_blocks(mine.start.get(), copy.start.get(), mine.length.get().into());
+        let [from, to] = [mine, copy].map(|extent| extent.start.get() * BLOCK_BYTES);
+        core.medium().copy_nt(from, to, u64::from(mine.length.get()) * BLOCK_BYTES);
         if core.has_failed(&mine) {
             writer.give_back(&[copy])?;
             return Err(lost_data(self.cell.number, &mine));
@@ -86,13 +85,7 @@ impl Area {
             let mut state = self.cell.write();
             let Some(mine) = shared_run(core, &state, blocks)? else { return Ok(Some(())) };
             let writer = Writer { core, joined: &joined, number: self.cell.number };
-            let length = usize::try_from(u64::from(mine.length.get()) * BLOCK_BYTES).unwrap_or(0);
-            let mut bytes = vec![0; length];
-            core.medium().load(mine.start.get() * BLOCK_BYTES, &mut bytes);
-            if core.has_failed(&mine) {
-                return Err(lost_data(self.cell.number, &mine));
-            }
-            writer.unshare(&mut state, mine.offset.get() * BLOCK_BYTES, &bytes)?;
+            writer.unshare(&mut state, mine.offset.get()..mine.end())?;
             check_own(core, &state, blocks)?;
             self.modified(&joined, &mut state);
             Ok(Some(()))
@@ -214,17 +207,5 @@ impl Core {
             }
         }
         Ok(None)
-    }
-
-    /// Copies blocks of the medium, past the caches.
-    pub(super) fn copy_blocks(&self, from: u64, to: u64, count: u64) {
-        let length = count * BLOCK_BYTES;
-        let mut bytes = vec![0; usize::try_from(length.min(STEP)).unwrap_or(0)];
-        for done in (0..length).step_by(usize::try_from(STEP).unwrap_or(1)) {
-            let part = usize::try_from((length - done).min(STEP)).ok().and_then(|part| bytes.get_mut(..part));
-            let part = part.unwrap_or_default();
-            self.medium().load(from * BLOCK_BYTES + done, part);
-            self.medium().store_nt(to * BLOCK_BYTES + done, part);
-        }
     }
 }

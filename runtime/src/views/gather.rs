@@ -105,7 +105,8 @@ impl Area {
         for piece in &there {
             if let Below::Own(part) | Below::Shared(part) = piece.below {
                 let to = start + (piece.blocks.start - frame.start);
-                core.copy_blocks(part.start.get(), to, part.length.get().into());
+                let [from, to] = [part.start.get(), to].map(|block| block * BLOCK_BYTES);
+                core.medium().copy_nt(from, to, u64::from(part.length.get()) * BLOCK_BYTES);
                 lost = lost.or(core.has_failed(&part).then_some(part));
             }
         }
