@@ -100,10 +100,18 @@ fn rows(engine: &Engine, unit: usize, mechanism: Duration, bare: &Bare) -> Resul
     let holes = hole.map(0..bytes as u64, Sharing::Shared)?;
     line(&format!("{name}, hole"), stores(&holes, unit)?, mechanism + zeros);
     let other = create(engine, "copy")?;
-    other.clone_range(0, &file, 0, 0)?;
+    let share = || -> Result<()> {
+        other.truncate(0)?;
+        engine.sync()?;
+        Ok(other.clone_range(0, &file, 0, 0)?)
+    };
+    share()?;
+    line(&format!("{name}, shared just now: the other moves"), stores(&view, unit)?, mechanism + copy);
+    share()?;
+    engine.sync()?;
     line(&format!("{name}, shared: the other moves"), stores(&view, unit)?, mechanism + copy);
-    other.truncate(0)?;
-    other.clone_range(0, &file, 0, 0)?;
+    share()?;
+    engine.sync()?;
     let both = other.map(0..PAGE as u64, Sharing::Shared)?;
     line(&format!("{name}, shared: the writer moves"), stores(&view, unit)?, mechanism + copy);
     drop((view, both, holes));

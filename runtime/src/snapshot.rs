@@ -130,6 +130,8 @@ impl Engine {
             // This is the instant: what is stored to a page that is still writable is in the snapshot.
             let cut = self.core.cut(|inode| tree.by_number.contains_key(&inode));
             self.core.open_door();
+            // Who stores waits no longer than it has to: what is known of the tree goes after that.
+            drop(joined);
             cut?;
             Ok(root.number)
         })

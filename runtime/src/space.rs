@@ -122,6 +122,8 @@ pub struct Group {
     /// committed.
     loosened: Places,
     loosened_committing: Places,
+    /// Blocks that one file owns alone on the medium, and others as well in the running transaction.
+    tightened: Places,
     /// Blocks with media errors, and those of them that did not heal.
     bad: Places,
     hopeless: Places,
@@ -173,6 +175,7 @@ impl Group {
             committing: Vec::new(),
             loosened: Places::default(),
             loosened_committing: Places::default(),
+            tightened: Places::default(),
             bad: Places::default(),
             hopeless: Places::default(),
             has_lost_bad: false,
@@ -270,6 +273,7 @@ impl Group {
     pub fn seal(&mut self) {
         self.committing.append(&mut self.pending);
         self.loosened_committing = core::mem::take(&mut self.loosened);
+        self.tightened = Places::default();
         self.inodes_committing.append(&mut self.inodes_pending);
         self.clusters.seal();
     }

@@ -85,13 +85,21 @@ impl Group {
 
     /// Gives each run as many owners more as it says. The runs are ascending and do not overlap.
     pub fn share(&mut self, pages: &Pages, context: &Context, runs: &[Counted]) -> Result<(), SpaceError> {
-        self.change_counts(pages, context, runs, u32::saturating_add).map(|_| ())
+        for run in self.change_counts(pages, context, runs, u32::saturating_add, |before, _| before < 2)? {
+            let is_loosened = [&self.loosened, &self.loosened_committing]
+                .iter()
+                .any(|set| set.overlaps(run.start, run.length));
+            if !is_loosened {
+                self.tightened.cover(run.start, run.length);
+            }
+        }
+        Ok(())
     }
 
     /// Takes as many owners from each run as it says, and frees the blocks that have none left. The runs are ascending and
     /// do not overlap.
     pub fn unshare(&mut self, pages: &Pages, context: &Context, runs: &[Counted]) -> Result<(), SpaceError> {
-        for run in self.change_counts(pages, context, runs, u32::saturating_sub)? {
+        for run in self.change_counts(pages, context, runs, u32::saturating_sub, |_, after| after < 2)? {
             match run.count {
                 0 => self.release(run.start, run.length)?,
                 _ => self.loosened.cover(run.start, run.length),
@@ -118,15 +126,26 @@ impl Group {
         Ok(counts)
     }
 
-    /// Changes the counts of runs; returns those that come to 0 or 1.
+    /// Says that the last owner of blocks is who owned them alone on the medium all the time, if the others came in the
+    /// running transaction: then it may write there in place at once. Says whether it was so.
+    pub fn take_back(&mut self, start: u32, length: u32) -> bool {
+        let is_whole = self.tightened.free_at(start).is_some_and(|blocks| blocks >= length);
+        if is_whole {
+            self.loosened.uncover(start, length);
+        }
+        is_whole
+    }
+
+    /// Changes the counts of runs; returns those of which `is_noted` says so, by their counts before and after.
     fn change_counts(
         &mut self,
         pages: &Pages,
         context: &Context,
         runs: &[Counted],
         change: impl Fn(u32, u32) -> u32,
+        is_noted: impl Fn(u32, u32) -> bool,
     ) -> Result<Vec<Counted>, SpaceError> {
-        let mut fallen = Vec::new();
+        let mut noted = Vec::new();
         // Few runs are changed one by one; many in one splice over all that they span, if there is room for it.
         let root = *self.header.root(GroupTree::Refcount);
         let many = runs.len() > 64 && self.has_room_beside(root.nodes.get().into(), runs.len(), context);
@@ -137,10 +156,10 @@ impl Group {
             let low = first.start.saturating_sub(1);
             let high = last.end().saturating_add(1).min(self.blocks);
             let old = self.counts(pages, context, low, high - low)?;
-            let new = changed_runs(&old, part, &change, &mut fallen);
+            let new = changed_runs(&old, part, &change, &is_noted, &mut noted);
             self.splice_counts(pages, context, low, high, new)?;
         }
-        Ok(fallen)
+        Ok(noted)
     }
 
     fn splice_counts(
@@ -214,12 +233,13 @@ fn apart(run: Counted, loosened: &Places) -> Vec<Counted> {
     parts
 }
 
-/// The records of `old` runs after `change` to those in `runs`; notes what comes to 0 or 1.
+/// The records of `old` runs after `change` to those in `runs`; notes those of which `is_noted` says so.
 fn changed_runs(
     old: &[Counted],
     runs: &[Counted],
     change: &impl Fn(u32, u32) -> u32,
-    fallen: &mut Vec<Counted>,
+    is_noted: &impl Fn(u32, u32) -> bool,
+    noted: &mut Vec<Counted>,
 ) -> Vec<Refcount> {
     let mut new = Vec::new();
     let mut push = |start: u32, end: u32, count: u32| {
@@ -241,10 +261,10 @@ fn changed_runs(
                     let stop = run.end().min(end);
                     let count = change(counted.count, run.count);
                     push(at, stop, count);
-                    if count < 2 {
-                        match fallen.last_mut() {
+                    if is_noted(counted.count, count) {
+                        match noted.last_mut() {
                             Some(last) if last.end() == at && last.count == count => last.length += stop - at,
-                            _ => fallen.push(Counted { start: at, length: stop - at, count }),
+                            _ => noted.push(Counted { start: at, length: stop - at, count }),
                         }
                     }
                     at = stop;

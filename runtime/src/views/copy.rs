@@ -1,6 +1,7 @@
 //! The first store to blocks that others own, too: the others move to a copy, or the writer does.
 
 use super::area::Area;
+use super::fault::Then;
 use crate::below::{Below, pieces};
 use crate::core::{Core, Joined};
 use crate::data::Writer;
@@ -21,8 +22,8 @@ use std::collections::BTreeMap;
 const OWNERS_MAX: usize = 256;
 
 impl Area {
-    /// Makes the blocks around a store the file's own. `None` while the volume is frozen.
-    pub(super) fn copy(&self, core: &Core, extent: &Extent, block: u64) -> Result<Option<()>> {
+    /// Makes the blocks around a store the file's own.
+    pub(super) fn copy(&self, core: &Core, extent: &Extent, block: u64) -> Result<Then> {
         let frame = block - block % HUGE_BLOCKS;
         // An entry of 2 MiB stays one; of anything else one page is enough.
         let whole = self.guard.is_huge()
@@ -31,28 +32,26 @@ impl Area {
             && (extent.start.get() + frame).wrapping_sub(extent.offset.get()).is_multiple_of(HUGE_BLOCKS);
         let blocks = if whole { frame..frame + HUGE_BLOCKS } else { block..block + 1 };
         match self.copy_out(core, &blocks)? {
-            Some(true) => Ok(Some(())),
-            Some(false) => self.redirect(core, &blocks),
-            None => Ok(None),
+            Some(then) => Ok(then),
+            None => self.redirect(core, &blocks),
         }
     }
 
-    /// Moves the others that own blocks of the file to a copy. Says whether that could be; `None` while the volume is
-    /// frozen.
-    fn copy_out(&self, core: &Core, blocks: &Range<u64>) -> Result<Option<bool>> {
-        let Some(mut joined) = core.join_alone_for_fault()? else { return Ok(None) };
+    /// Moves the others that own blocks of the file to a copy; `None` when that cannot be.
+    fn copy_out(&self, core: &Core, blocks: &Range<u64>) -> Result<Option<Then>> {
+        let Some(mut joined) = core.join_alone_for_fault()? else { return Ok(Some(Then::Thaw)) };
         let mut state = self.cell.write();
-        let Some(mine) = shared_run(core, &state, blocks)? else { return Ok(Some(true)) };
+        let Some(mine) = shared_run(core, &state, blocks)? else { return Ok(Some(Then::Look)) };
         let others = core.others(&mine, self.cell.number)?.filter(|others| !others.is_empty());
-        let Some(others) = others else { return Ok(Some(false)) };
+        let Some(others) = others else { return Ok(None) };
         let parts: Vec<Extent> = others.values().flatten().copied().collect();
         match joined.promise(self.cell.number, blocks_to_share(3 * parts.len())) {
-            Err(Error::NoSpace) => return Ok(Some(false)),
+            Err(Error::NoSpace) => return Ok(None),
             promised => promised?,
         }
         let writer = Writer { core, joined: &joined, number: self.cell.number };
         // The others get one run, or nothing.
-        let Some(copy) = core.run_for_copy(&mine, self.cell.number)? else { return Ok(Some(false)) };
+        let Some(copy) = core.run_for_copy(&mine, self.cell.number)? else { return Ok(None) };
         let [from, to] = [mine, copy].map(|extent| extent.start.get() * BLOCK_BYTES);
         core.medium().copy_nt(from, to, u64::from(mine.length.get()) * BLOCK_BYTES);
         if core.has_failed(&mine) {
@@ -75,20 +74,22 @@ impl Area {
         }
         release_and_share(&writer, &parts, &moved, &copy)?;
         self.modified(&joined, &mut state);
-        Ok(Some(true))
+        // On the medium the others are not there yet, or this is their block until a commit.
+        let is_own = core.is_durable(self.cell.number) && core.take_back(&mine)?;
+        Ok(Some(if is_own { Then::Look } else { Then::Commit }))
     }
 
     /// Gives the file blocks of its own, with what it has.
-    fn redirect(&self, core: &Core, blocks: &Range<u64>) -> Result<Option<()>> {
+    fn redirect(&self, core: &Core, blocks: &Range<u64>) -> Result<Then> {
         core.with_space(|| {
-            let Some(joined) = core.join_for_fault()? else { return Ok(None) };
+            let Some(joined) = core.join_for_fault()? else { return Ok(Then::Thaw) };
             let mut state = self.cell.write();
-            let Some(mine) = shared_run(core, &state, blocks)? else { return Ok(Some(())) };
+            let Some(mine) = shared_run(core, &state, blocks)? else { return Ok(Then::Look) };
             let writer = Writer { core, joined: &joined, number: self.cell.number };
             writer.unshare(&mut state, mine.offset.get()..mine.end())?;
             check_own(core, &state, blocks)?;
             self.modified(&joined, &mut state);
-            Ok(Some(()))
+            Ok(Then::Commit)
         })
     }
 
@@ -196,6 +197,14 @@ impl Core {
             others.entry(owner).or_default().push(part);
         }
         Ok(Some(others))
+    }
+
+    /// Whether who owns a run alone did so on the medium all the time; then it may write there in place. The gate is held
+    /// alone.
+    fn take_back(&self, run: &Extent) -> Result<bool> {
+        let place = self.volume.geometry.locate(run.start.get());
+        let place = place.ok_or_else(|| Error::damaged("an extent", "past the volume"))?;
+        Ok(self.group(place.group)?.take_back(place.block, run.length.get()))
     }
 
     /// A run of blocks for a copy of another.

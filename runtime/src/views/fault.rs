@@ -51,6 +51,17 @@ pub(crate) enum Outcome {
     Failed,
 }
 
+/// What comes after something that had to be done first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// A commit, and another look.
+    Commit,
+    /// Another look: on the medium all is as it has to be.
+    Look,
+    /// The same once more when the volume is thawed.
+    Thaw,
+}
+
 /// What has to be done before a page can be mapped as the access wants it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum First {
@@ -108,18 +119,19 @@ impl Area {
             } else {
                 self.look(core, block, store)?
             };
-            let done = match first {
+            let then = match first {
                 First::Nothing => return Ok(Outcome::Done),
-                First::Commit => Some(()),
+                First::Commit => Then::Commit,
                 First::Zeros(blocks) => self.zeros(core, &blocks)?,
                 First::Copy(extent) => self.copy(core, &extent, block)?,
                 First::Tail => self.zero_tail(core)?,
                 First::Gather(frame) => self.gather(core, &frame)?,
             };
-            if done.is_none() {
-                return Ok(Outcome::Frozen);
+            match then {
+                Then::Commit => core.commit()?,
+                Then::Look => {}
+                Then::Thaw => return Ok(Outcome::Frozen),
             }
-            core.commit()?;
         }
     }
 
@@ -250,9 +262,9 @@ impl Area {
     }
 
     /// Gives holes and unwritten blocks of the file blocks of zeros.
-    fn zeros(&self, core: &Core, blocks: &Range<u64>) -> Result<Option<()>> {
+    fn zeros(&self, core: &Core, blocks: &Range<u64>) -> Result<Then> {
         core.with_space(|| {
-            let Some(joined) = core.join_for_fault()? else { return Ok(None) };
+            let Some(joined) = core.join_for_fault()? else { return Ok(Then::Thaw) };
             let writer = Writer { core, joined: &joined, number: self.cell.number };
             let mut state = self.cell.write();
             let empty = |piece: &Piece| piece.below.is_zeros();
@@ -261,21 +273,21 @@ impl Area {
                 || !pieces(core, &state.inode, blocks.clone())?.iter().all(empty)
             {
                 // Somebody was faster: another look tells.
-                return Ok(Some(()));
+                return Ok(Then::Look);
             }
             let zeros = Source::Zeros((blocks.end - blocks.start) * BLOCK_BYTES);
             writer.put(&mut state, blocks.start * BLOCK_BYTES, zeros)?;
             core.medium().drain(Point::Data);
             state.inode.modified = joined.now;
             joined.changed(&self.cell, &mut state);
-            Ok(Some(()))
+            Ok(Then::Commit)
         })
     }
 
     /// Zeros what is behind the end of the file in its last block.
-    fn zero_tail(&self, core: &Core) -> Result<Option<()>> {
+    fn zero_tail(&self, core: &Core) -> Result<Then> {
         core.with_space(|| {
-            let Some(joined) = core.join_for_fault()? else { return Ok(None) };
+            let Some(joined) = core.join_for_fault()? else { return Ok(Then::Thaw) };
             let writer = Writer { core, joined: &joined, number: self.cell.number };
             let mut state = self.cell.write();
             let size = state.inode.size.get();
@@ -285,7 +297,7 @@ impl Area {
                 core.medium().drain(Point::Data);
                 core.inodes.set_dirty(&self.cell, &mut state);
             }
-            Ok(Some(()))
+            Ok(Then::Commit)
         })
     }
 }

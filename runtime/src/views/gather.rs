@@ -3,7 +3,7 @@
 
 use super::area::{Area, Stores};
 use super::copy::check_own;
-use super::fault::First;
+use super::fault::{First, Then};
 use crate::below::{Below, Piece, pieces};
 use crate::core::{Core, Joined};
 use crate::data::Writer;
@@ -82,11 +82,11 @@ impl Area {
         })
     }
 
-    /// Brings a frame to one aligned run of blocks of the file's own. `None` while the volume is frozen.
-    pub(super) fn gather(&self, core: &Core, frame: &Range<u64>) -> Result<Option<()>> {
+    /// Brings a frame to one aligned run of blocks of the file's own.
+    pub(super) fn gather(&self, core: &Core, frame: &Range<u64>) -> Result<Then> {
         core.with_space(|| {
-            let Some(joined) = core.join_for_fault()? else { return Ok(None) };
-            self.gather_once(core, &joined, frame).map(Some)
+            let Some(joined) = core.join_for_fault()? else { return Ok(Then::Thaw) };
+            self.gather_once(core, &joined, frame).map(|()| Then::Commit)
         })
     }
 
