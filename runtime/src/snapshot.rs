@@ -132,7 +132,8 @@ impl Engine {
             self.core.open_door();
             // Who stores waits no longer than it has to: what is known of the tree goes after that.
             drop(joined);
-            cut?;
+            // It has a name already, and files whose pages may still be stored to.
+            cut.inspect_err(|_| self.core.shut_down())?;
             Ok(root.number)
         })
     }

@@ -586,3 +586,18 @@ fn what_was_there_when_the_volume_was_opened_can_be_stored_to() {
         volume.check();
     }
 }
+
+/// What changes of a frame takes all of it away where nothing less is mapped.
+#[test]
+fn what_is_pinned_holds_its_frame_on_devdax() {
+    let volume = Volume::new(Media::Coarse, 32 << 20);
+    let engine = volume.open(Dax::Always);
+    let file = create(&engine, "a");
+    file.write_at(0, &vec![1; 4 << 20]).unwrap();
+    let view = file.map(0..4 << 20, Sharing::Shared).unwrap();
+    let pinned = view.pin(0..BLOCK).unwrap();
+    assert!(matches!(file.punch_hole(8 * BLOCK..9 * BLOCK), Err(Error::Busy)));
+    file.punch_hole(2 << 20..3 << 20).unwrap();
+    drop(pinned);
+    file.punch_hole(8 * BLOCK..9 * BLOCK).unwrap();
+}

@@ -38,7 +38,7 @@ impl Core {
     /// the gate is: for who makes the blocks shared, or lets them stand still.
     pub fn revoke(&self, inode: &Inode, blocks: &Range<u64>) -> Result<()> {
         let Some(mapping) = self.views.of(inode.header.place.get()) else { return Ok(()) };
-        if mapping.is_pinned(blocks) {
+        if mapping.is_pinned(&self.views.reached(blocks)) {
             return Err(Error::Busy);
         }
         self.clean(&mapping, inode, blocks, Right::Revoked)
@@ -57,9 +57,17 @@ impl Core {
                     area.frames_of(blocks).collect()
                 }
             };
+            let mut cleaned = Ok(());
             for (index, pages) in frames {
-                self.clean_frame(mapping, inode, &area, index, pages, right)?;
+                if cleaned.is_ok() {
+                    cleaned = self.clean_frame(mapping, inode, &area, index, pages, right);
+                }
+                if cleaned.is_err() {
+                    // Still to be asked for dirty pages.
+                    area.keep_dirty(index, PageSet::EMPTY);
+                }
             }
+            cleaned?;
         }
         // The fence is another thread's.
         self.medium().drain(Point::Mapped);

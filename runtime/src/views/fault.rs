@@ -2,6 +2,7 @@
 
 use super::area::{Area, Stores};
 use super::frame::Frame;
+use super::pages::PageSet;
 use super::table::FailedFault;
 use crate::below::{Below, Piece, pieces};
 use crate::core::Core;
@@ -120,7 +121,14 @@ impl Area {
                 self.look(core, block, store)?
             };
             let then = match first {
-                First::Nothing => return Ok(Outcome::Done),
+                First::Nothing => {
+                    if let Err(error) = core.check_alive() {
+                        // Who took all mappings away may have been here before this one was made.
+                        self.take_frame_away(block)?;
+                        return Err(error);
+                    }
+                    return Ok(Outcome::Done);
+                }
                 First::Commit => Then::Commit,
                 First::Zeros(blocks) => self.zeros(core, &blocks)?,
                 First::Copy(extent) => self.copy(core, &extent, block)?,
@@ -163,6 +171,12 @@ impl Area {
             core.report(core::slice::from_ref(&(failed..failed + 1)))?;
         }
         Ok(Outcome::Done)
+    }
+
+    fn take_frame_away(&self, block: u64) -> Result<()> {
+        let Some((index, _)) = self.place(block) else { return Ok(()) };
+        let taken = self.take_away(index, PageSet::ALL, PageSet::EMPTY);
+        taken.map_err(|error| Error::Mapping(error.kind()))
     }
 
     /// Maps what can be mapped as the access wants it; else says what has to be done first.
@@ -250,7 +264,7 @@ impl Area {
             if !locked.writable.get().has(page) {
                 let (at, _) = self.span(index, &(page..page + 1));
                 self.guard.make_private(at).map_err(|error| Error::Mapping(error.kind()))?;
-                locked.writable.add(super::pages::PageSet::range(page..page + 1));
+                locked.writable.add(PageSet::range(page..page + 1));
             }
             return Ok(());
         }

@@ -194,6 +194,15 @@ impl Views {
             && self.files().iter().any(|(inode, mapping)| is_meant(*inode) && mapping.has_pins())
     }
 
+    /// The blocks whose mappings change with those of a range: whole frames, where nothing less is mapped.
+    pub fn reached(&self, blocks: &Range<u64>) -> Range<u64> {
+        if !self.guard.is_coarse() {
+            return blocks.clone();
+        }
+        let end = blocks.end.checked_next_multiple_of(HUGE_BLOCKS).unwrap_or(u64::MAX);
+        blocks.start - blocks.start % HUGE_BLOCKS..end
+    }
+
     /// The last fault that could not be answered.
     pub fn failed(&self) -> Option<FailedFault> {
         take(Rank::DirtyViews, || lock(&self.failed)).clone()
@@ -342,7 +351,7 @@ impl Core {
     /// [`Error::Busy`] when somebody has part of it pinned.
     pub fn check_unpinned(&self, cell: &Cell, blocks: &Range<u64>) -> Result<()> {
         match self.views.of(cell.number) {
-            Some(mapping) if mapping.is_pinned(blocks) => Err(Error::Busy),
+            Some(mapping) if mapping.is_pinned(&self.views.reached(blocks)) => Err(Error::Busy),
             _ => Ok(()),
         }
     }
