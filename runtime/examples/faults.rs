@@ -103,15 +103,12 @@ fn rows(engine: &Engine, unit: usize, mechanism: Duration, bare: &Bare) -> Resul
     let share = || -> Result<()> {
         other.truncate(0)?;
         engine.sync()?;
-        Ok(other.clone_range(0, &file, 0, 0)?)
+        other.clone_range(0, &file, 0, 0)?;
+        Ok(engine.sync()?)
     };
     share()?;
-    line(&format!("{name}, shared just now: the other moves"), stores(&view, unit)?, mechanism + copy);
-    share()?;
-    engine.sync()?;
     line(&format!("{name}, shared: the other moves"), stores(&view, unit)?, mechanism + copy);
     share()?;
-    engine.sync()?;
     let both = other.map(0..PAGE as u64, Sharing::Shared)?;
     line(&format!("{name}, shared: the writer moves"), stores(&view, unit)?, mechanism + copy);
     drop((view, both, holes));

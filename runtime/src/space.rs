@@ -124,6 +124,8 @@ pub struct Group {
     loosened_committing: Places,
     /// Blocks that one file owns alone on the medium, and others as well in the running transaction.
     tightened: Places,
+    /// How many entries of what the reverse map has yet to follow were looked through for owners of blocks.
+    looked_through: u64,
     /// Blocks with media errors, and those of them that did not heal.
     bad: Places,
     hopeless: Places,
@@ -176,6 +178,7 @@ impl Group {
             loosened: Places::default(),
             loosened_committing: Places::default(),
             tightened: Places::default(),
+            looked_through: 0,
             bad: Places::default(),
             hopeless: Places::default(),
             has_lost_bad: false,
@@ -274,6 +277,7 @@ impl Group {
         self.committing.append(&mut self.pending);
         self.loosened_committing = core::mem::take(&mut self.loosened);
         self.tightened = Places::default();
+        self.looked_through = 0;
         self.inodes_committing.append(&mut self.inodes_pending);
         self.clusters.seal();
     }

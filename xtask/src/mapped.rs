@@ -3,7 +3,8 @@
 
 use crate::cargo::Workspace;
 use crate::toolbox::Toolbox;
-use anyhow::{Context, Result, ensure};
+use crate::verify::owners;
+use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -70,9 +71,36 @@ fn measure(
     if arguments.age > 0 {
         succeed(Command::new(age).arg(&image).arg(arguments.age.to_string()))?;
     }
-    succeed(Command::new(mapped).arg(&image).arg(arguments.size.to_string()))?;
+    let output = Command::new(mapped).arg(&image).arg(arguments.size.to_string()).output()?;
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "mapped: {}", output.status);
+    let (mut before, mut kept, mut extents) = (0, 0, 0);
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        match line.strip_prefix("extent ") {
+            Some(extent) => {
+                let (blocks, there) = owned(toolbox, &image, extent)?;
+                (before, kept, extents) = (before + blocks, kept + there, extents + 1);
+            }
+            None => println!("{line}"),
+        }
+    }
+    println!(
+        "dbg.paxfs owner: of its {before} blocks in {extents} extents it has {kept} still, at the same offsets"
+    );
     succeed(toolbox.command("fsck.paxfs").arg("-nf").arg(&image))?;
     std::fs::remove_file(&image).context("the image cannot be removed")
+}
+
+/// How many blocks an extent of the file had, and how many of them are its at the same offset now.
+fn owned(toolbox: &Toolbox, image: &Path, extent: &str) -> Result<(u64, u64)> {
+    let numbers: Vec<u64> = extent.split(' ').map(str::parse).collect::<Result<_, _>>()?;
+    let [offset, start, blocks] = numbers.as_slice() else { bail!("extent {extent}") };
+    let found = owners(toolbox, image, &[format!("{start}..{}", start + blocks)])?;
+    let there = found.iter().flatten().filter(|run| {
+        let expected = (offset + run.start.saturating_sub(*start)) * 4096;
+        run.offset == Some(expected) && run.paths.iter().any(|path| path == "/large/file")
+    });
+    Ok((*blocks, there.map(|run| run.length).sum()))
 }
 
 fn succeed(command: &mut Command) -> Result<()> {

@@ -6,6 +6,7 @@ use crate::toolbox::Toolbox;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
@@ -44,16 +45,20 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// One owner of a run, or the role of its blocks, as `-J` prints it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-struct Run {
-    start: u64,
-    length: u64,
+pub struct Run {
+    /// First block, on the volume.
+    pub start: u64,
+    /// Blocks.
+    pub length: u64,
     role: String,
     inode: Option<u64>,
-    offset: Option<u64>,
+    /// Where it begins in the file, in bytes.
+    pub offset: Option<u64>,
     shared: Option<u64>,
     unwritten: Option<bool>,
     #[serde(default)]
-    paths: Vec<String>,
+    /// All paths of the file.
+    pub paths: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -204,8 +209,8 @@ fn space(toolbox: &Toolbox, image: &Path) -> Result<Vec<Run>> {
     Ok(space.space)
 }
 
-/// What `owner` says of each of these blocks: one process, a line of its prompt for each.
-fn owners(toolbox: &Toolbox, image: &Path, blocks: &[u64]) -> Result<Vec<Vec<Run>>> {
+/// What `owner` says of each of these blocks, or ranges: one process, a line of its prompt for each.
+pub fn owners(toolbox: &Toolbox, image: &Path, blocks: &[impl Display]) -> Result<Vec<Vec<Run>>> {
     let mut command = toolbox.command("dbg.paxfs");
     command.arg("-J").arg(image).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn()?;

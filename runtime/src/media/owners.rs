@@ -71,7 +71,7 @@ impl Core {
         }
         let mut owned = Vec::new();
         for (number, start, length) in runs {
-            let group = self.group(*number)?;
+            let mut group = self.group(*number)?;
             let records = group.owners(self.pages(), &self.context(), *start, *length, ALL)?;
             for record in records.unwrap_or_default().iter().filter(|record| record.owner.is_inode()) {
                 let whole = Extent {

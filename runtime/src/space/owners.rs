@@ -11,7 +11,7 @@ impl Group {
     /// The records of the reverse map that have some of blocks `start..start + length`; `None` when they are more than
     /// `most`.
     pub fn owners(
-        &self,
+        &mut self,
         pages: &Pages,
         context: &Context,
         start: u32,
@@ -34,6 +34,7 @@ impl Group {
             }
         }
         // What the tree has yet to follow: the last word on a key counts.
+        self.looked_through = self.looked_through.saturating_add(self.rmap_log.len() as u64);
         for (key, record) in self.rmap_log.said() {
             match record.filter(|record| overlaps(record)) {
                 Some(record) => found.insert(*key, record),

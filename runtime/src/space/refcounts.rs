@@ -129,7 +129,10 @@ impl Group {
     /// Says that the last owner of blocks is who owned them alone on the medium all the time, if the others came in the
     /// running transaction: then it may write there in place at once. Says whether it was so.
     pub fn take_back(&mut self, start: u32, length: u32) -> bool {
-        let is_whole = self.tightened.free_at(start).is_some_and(|blocks| blocks >= length);
+        /// As many as cost about what a commit does, which ends them.
+        const LOOKED_THROUGH_MAX: u64 = 1 << 18;
+        let is_whole = self.looked_through < LOOKED_THROUGH_MAX
+            && self.tightened.free_at(start).is_some_and(|blocks| blocks >= length);
         if is_whole {
             self.loosened.uncover(start, length);
         }

@@ -15,7 +15,7 @@ const PLACES: usize = 256;
 /// Threads that answer.
 const WORKERS: usize = 4;
 
-/// How often a thread looks before it sleeps: some tens of microseconds.
+/// How often a thread looks before it sleeps: some ten microseconds. Longer would keep the processor from whom it waits for.
 const SPINS: u32 = 2000;
 
 const FREE: u32 = 0;
@@ -73,10 +73,12 @@ pub(super) fn ask(area: &Area, block: u64, fault: Fault) -> Outcome {
     place.fault.store(fault as u32, Ordering::Relaxed);
     place.state.store(WAITING, Ordering::Release);
     CALLS.fetch_add(1, Ordering::SeqCst);
+    // Who has to be woken takes longer than it is worth to look.
+    let mut spins = 0;
     if LOOKING.load(Ordering::SeqCst) == 0 {
         wake(&CALLS, 1);
+        spins = SPINS;
     }
-    let mut spins = 0;
     let outcome = loop {
         match place.state.load(Ordering::Acquire) {
             DONE => break Outcome::Done,
