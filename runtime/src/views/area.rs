@@ -45,6 +45,7 @@ pub(crate) struct Area {
     dirty: Box<[AtomicU64]>,
     /// When it was first stored to since that was last asked: nanoseconds since 1970, 0 for not at all.
     touched: AtomicU64,
+    is_released: AtomicBool,
     pub queued: AtomicBool,
     pub next: AtomicPtr<Area>,
 }
@@ -82,6 +83,7 @@ impl Area {
             frames,
             dirty,
             touched: AtomicU64::new(0),
+            is_released: AtomicBool::new(false),
             queued: AtomicBool::new(false),
             next: AtomicPtr::new(core::ptr::null_mut()),
         }))
@@ -114,9 +116,10 @@ impl Area {
         start..start + HUGE_BLOCKS
     }
 
-    /// A frame.
-    pub fn frame(&self, index: usize) -> Option<&Frame> {
-        self.frames.get(index)
+    /// A frame, locked; `None` when the addresses were given back.
+    pub fn lock(&self, index: usize) -> Option<Locked<'_>> {
+        let locked = self.frames.get(index)?.lock();
+        (!self.is_released.load(Ordering::Acquire)).then_some(locked)
     }
 
     /// Frame and page of a block.
@@ -150,7 +153,10 @@ impl Area {
         let Some(_inside) = self.door.enter() else { return false };
         let place = self.block_at(address).and_then(|block| self.place(block));
         let Some((index, page)) = place.filter(|_| self.stores == Stores::Shared) else { return false };
-        let Some(locked) = self.frame(index).and_then(Frame::try_lock) else { return false };
+        let Some(locked) = self.frames.get(index).and_then(Frame::try_lock) else { return false };
+        if self.is_released.load(Ordering::Acquire) {
+            return false;
+        }
         if locked.epoch.load(Ordering::Relaxed) != self.door.epoch() || !locked.own.get().has(page) {
             return false;
         }
@@ -223,8 +229,7 @@ impl Area {
 
     /// Takes pages of a frame the right to be stored to. Those that were dirty are clean, and returned.
     pub fn clean(&self, index: usize, pages: PageSet) -> io::Result<PageSet> {
-        let Some(frame) = self.frame(index) else { return Ok(PageSet::EMPTY) };
-        let locked = frame.lock();
+        let Some(locked) = self.lock(index) else { return Ok(PageSet::EMPTY) };
         // An entry of 2 MiB is protected as one.
         let whole = locked.is_huge() && !(locked.writable.get() & pages).is_empty();
         let pages = if whole { PageSet::ALL } else { pages };
@@ -239,8 +244,8 @@ impl Area {
 
     /// Says that pages of a frame are dirty still: they were not flushed.
     pub fn keep_dirty(&self, index: usize, pages: PageSet) {
-        if let Some(frame) = self.frame(index) {
-            frame.lock().dirty.add(pages);
+        if let Some(locked) = self.lock(index) {
+            locked.dirty.add(pages);
             self.note_dirty_again(index);
         }
     }
@@ -272,16 +277,15 @@ impl Area {
     /// Takes pages of a frame the right to be stored to, and to get it without being asked.
     pub fn revoke(&self, index: usize, pages: PageSet) -> io::Result<PageSet> {
         let dirty = self.clean(index, pages)?;
-        if let Some(frame) = self.frame(index) {
-            frame.lock().own.remove(pages);
+        if let Some(locked) = self.lock(index) {
+            locked.own.remove(pages);
         }
         Ok(dirty)
     }
 
     /// Takes pages of a frame away; of those in `gone` nothing is left that would have to be flushed.
     pub fn take_away(&self, index: usize, pages: PageSet, gone: PageSet) -> io::Result<()> {
-        let Some(frame) = self.frame(index) else { return Ok(()) };
-        let locked = frame.lock();
+        let Some(locked) = self.lock(index) else { return Ok(()) };
         let pages = if self.guard.is_coarse() { PageSet::ALL } else { pages };
         // What was stored to a private view stays with it.
         let kept = if self.stores == Stores::Private { locked.writable.get() } else { PageSet::EMPTY };
@@ -292,8 +296,7 @@ impl Area {
 
     /// Takes pages of a frame away, with what was stored to them in a private view.
     pub fn forget(&self, index: usize, pages: PageSet) -> io::Result<()> {
-        let Some(frame) = self.frame(index) else { return Ok(()) };
-        self.unmap(&frame.lock(), index, pages)
+        self.lock(index).map_or(Ok(()), |locked| self.unmap(&locked, index, pages))
     }
 
     fn unmap(&self, locked: &Locked<'_>, index: usize, pages: PageSet) -> io::Result<()> {
@@ -316,22 +319,22 @@ impl Area {
 
     /// Takes a frame away as a whole, so that it needs one kernel mapping. Says whether it needed more.
     pub fn evict(&self, index: usize) -> bool {
-        let Some(frame) = self.frame(index).filter(|frame| frame.pieces.load(Ordering::Relaxed) > 1) else {
+        if self.frames.get(index).is_none_or(|frame| frame.pieces.load(Ordering::Relaxed) <= 1) {
             return false;
-        };
-        let locked = frame.lock();
+        }
+        let Some(locked) = self.lock(index) else { return false };
         self.stores != Stores::Private && self.unmap(&locked, index, PageSet::ALL).is_ok()
     }
 
     /// Whether a block of the file can be loaded without asking. For signal handlers.
     pub fn is_mapped(&self, block: u64) -> bool {
-        let place = self.place(block).and_then(|(index, page)| Some((self.frame(index)?, page)));
+        let place = self.place(block).and_then(|(index, page)| Some((self.frames.get(index)?, page)));
         place.is_some_and(|(frame, page)| frame.mapped.get().has(page))
     }
 
     /// Whether a block that is mapped is the medium's, and neither a hole nor what was stored to a private view.
     pub fn shows_medium(&self, block: u64) -> bool {
-        let place = self.place(block).and_then(|(index, page)| Some((self.frame(index)?.lock(), page)));
+        let place = self.place(block).and_then(|(index, page)| Some((self.lock(index)?, page)));
         place.is_some_and(|(frame, page)| {
             let is_stored = self.stores == Stores::Private && frame.writable.get().has(page);
             frame.mapped.get().has(page) && !frame.zero.get().has(page) && !is_stored
@@ -356,8 +359,8 @@ impl Area {
         let frames: Vec<(usize, PageSet)> = self.frames_of(blocks).collect();
         let mut locked = Vec::with_capacity(frames.len());
         for (index, pages) in &frames {
-            let Some(frame) = self.frame(*index) else { continue };
-            let frame = frame.lock();
+            // All of them are there, or none.
+            let Some(frame) = self.lock(*index) else { return Ok(()) };
             let whole = *pages == PageSet::ALL
                 && (start + self.frame_blocks(*index).start)
                     .wrapping_sub(blocks.start)
@@ -415,8 +418,7 @@ impl Area {
     /// Lets blocks of the file that are not mapped read as zeros.
     pub fn map_zeros(&self, blocks: &Range<u64>) -> io::Result<()> {
         for (index, pages) in self.frames_of(blocks) {
-            let Some(frame) = self.frame(index) else { continue };
-            let locked = frame.lock();
+            let Some(locked) = self.lock(index) else { return Ok(()) };
             let wanted = pages & !locked.mapped.get();
             let zeroed = wanted.runs().try_for_each(|run| {
                 let (at, length) = self.span(index, &run);
@@ -438,9 +440,12 @@ impl Area {
         self.door.change_pieces(before, now);
     }
 
-    /// Gives the addresses back. Nobody may use them any more.
+    /// Gives the addresses back. Nobody may use them any more; who has the area still finds no frame in it.
     pub fn release(&self) {
+        self.is_released.store(true, Ordering::Release);
         for frame in &self.frames {
+            // Who has it locked may be about to map something.
+            drop(frame.lock());
             self.door.change_pieces(frame.pieces.swap(0, Ordering::Relaxed), 0);
         }
         self.guard.release(self.base, self.length());

@@ -1,7 +1,6 @@
 //! What has to be done before an access can go on: one look at the inode, one thing to do first, and a look again.
 
 use super::area::{Area, Stores};
-use super::frame::Frame;
 use super::pages::PageSet;
 use super::table::FailedFault;
 use crate::below::{Below, Piece, pieces};
@@ -121,14 +120,7 @@ impl Area {
                 self.look(core, block, store)?
             };
             let then = match first {
-                First::Nothing => {
-                    if let Err(error) = core.check_alive() {
-                        // Who took all mappings away may have been here before this one was made.
-                        self.take_frame_away(block)?;
-                        return Err(error);
-                    }
-                    return Ok(Outcome::Done);
-                }
+                First::Nothing => return Ok(Outcome::Done),
                 First::Commit => Then::Commit,
                 First::Zeros(blocks) => self.zeros(core, &blocks)?,
                 First::Copy(extent) => self.copy(core, &extent, block)?,
@@ -173,10 +165,14 @@ impl Area {
         Ok(Outcome::Done)
     }
 
-    fn take_frame_away(&self, block: u64) -> Result<()> {
-        let Some((index, _)) = self.place(block) else { return Ok(()) };
-        let taken = self.take_away(index, PageSet::ALL, PageSet::EMPTY);
-        taken.map_err(|error| Error::Mapping(error.kind()))
+    /// Whether the volume is not shut down, after something was mapped: who took all mappings away may have been here
+    /// before.
+    pub(super) fn check_alive_still(&self, core: &Core, index: usize) -> Result<()> {
+        core.check_alive().or_else(|error| {
+            let taken = self.take_away(index, PageSet::ALL, PageSet::EMPTY);
+            taken.map_err(|error| Error::Mapping(error.kind()))?;
+            Err(error)
+        })
     }
 
     /// Maps what can be mapped as the access wants it; else says what has to be done first.
@@ -225,6 +221,7 @@ impl Area {
                 self.map_extent(core, &state, block, end)?;
             }
         }
+        self.check_alive_still(core, index)?;
         if store {
             self.allow_store(index, page)?;
         }
@@ -259,7 +256,7 @@ impl Area {
 
     /// Lets a page that is mapped as it has to be be stored to.
     pub(super) fn allow_store(&self, index: usize, page: usize) -> Result<()> {
-        let Some(locked) = self.frame(index).map(Frame::lock) else { return Ok(()) };
+        let Some(locked) = self.lock(index) else { return Ok(()) };
         if self.stores == Stores::Private {
             if !locked.writable.get().has(page) {
                 let (at, _) = self.span(index, &(page..page + 1));

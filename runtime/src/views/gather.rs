@@ -68,6 +68,7 @@ impl Area {
         }
         let own = durable && shared.is_none() && self.stores == Stores::Shared;
         self.map(&frame, start, own).map_err(|error| Error::Mapping(error.kind()))?;
+        self.check_alive_still(core, index)?;
         if store {
             self.allow_store(index, page)?;
         }

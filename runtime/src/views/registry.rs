@@ -8,6 +8,7 @@ use super::area::Area;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use std::borrow::Cow;
+use std::sync::{Arc, PoisonError, RwLock};
 
 const LEVEL: usize = 1 << 13;
 const FRAME_SHIFT: u32 = 21;
@@ -15,6 +16,9 @@ const FRAME_SHIFT: u32 = 21;
 type Leaf = [AtomicPtr<Area>; LEVEL];
 
 static TABLE: [AtomicPtr<Leaf>; LEVEL] = [const { AtomicPtr::new(ptr::null_mut()) }; LEVEL];
+
+/// Keeps views in the table while somebody takes hold of one.
+static HELD: RwLock<()> = RwLock::new(());
 
 fn leaf_of(frame: usize) -> Option<&'static Leaf> {
     let leaf = TABLE.get(frame / LEVEL)?.load(Ordering::Acquire);
@@ -56,11 +60,19 @@ pub(super) fn insert(area: &Area) {
 
 /// Forgets a view.
 pub(super) fn remove(area: &Area) {
+    let _alone = HELD.write().unwrap_or_else(PoisonError::into_inner);
     for frame in frames(area) {
         if let Some(place) = leaf_of(frame).and_then(|leaf| leaf.get(frame % LEVEL)) {
             place.store(ptr::null_mut(), Ordering::Release);
         }
     }
+}
+
+/// The view an address is in, for a thread that does not fault there itself: the one that does may be gone on meanwhile.
+pub(super) fn hold(address: usize) -> Option<Arc<Area>> {
+    let _in_table = HELD.read().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: a view is dropped after it was removed, and nobody removes any now.
+    unsafe { find(address) }.and_then(|area| area.me.upgrade())
 }
 
 /// The view an address is in. For signal handlers, too.

@@ -151,8 +151,8 @@ fn answer(place: &Place) -> bool {
         wake(&CALLS, 1);
     }
     // SAFETY: the thread that faults in the view waits for the answer, and holds the view.
-    let area = unsafe { place.area.load(Ordering::Relaxed).as_ref() };
-    let outcome = area.map_or(Outcome::Failed, |area| {
+    let area = unsafe { place.area.load(Ordering::Relaxed).as_ref() }.and_then(|area| area.me.upgrade());
+    let outcome = area.as_ref().map_or(Outcome::Failed, |area| {
         area.answer(place.block.load(Ordering::Relaxed), Fault::of(place.fault.load(Ordering::Relaxed)))
     });
     let state = match outcome {
@@ -162,7 +162,7 @@ fn answer(place: &Place) -> bool {
     };
     place.state.store(state, Ordering::Release);
     wake(&place.state, 1);
-    if state == FROZEN && area.is_some_and(Area::is_thawed) {
+    if state == FROZEN && area.is_some_and(|area| area.is_thawed()) {
         // It was thawed between the look and the note.
         thaw();
     }

@@ -127,16 +127,17 @@ impl Faults {
 
     fn answer(&self, message: &Message) {
         let address = usize::try_from(message.address).unwrap_or(0);
-        // SAFETY: a thread faults in the view, which it holds, and waits for the answer.
-        let area = unsafe { registry::find(address) };
-        match area.map_or(Outcome::Done, |area| Self::resolve(area, address, message.flags & STORE != 0)) {
+        // The thread goes on when its page is there: before this one is done with the view.
+        let area = registry::hold(address);
+        let store = message.flags & STORE != 0;
+        match area.as_ref().map_or(Outcome::Done, |area| Self::resolve(area, address, store)) {
             Outcome::Done => {}
             Outcome::Failed => {
                 signal::raise_bus_error(c_int::try_from(message.thread & 0xffff_ffff).unwrap_or(0), address);
             }
             Outcome::Frozen => {
                 lock(&self.frozen).push(message.address);
-                if area.is_some_and(Area::is_thawed) {
+                if area.is_some_and(|area| area.is_thawed()) {
                     self.thaw();
                 }
                 return;
