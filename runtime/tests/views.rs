@@ -601,3 +601,45 @@ fn what_is_pinned_holds_its_frame_on_devdax() {
     drop(pinned);
     file.punch_hole(8 * BLOCK..9 * BLOCK).unwrap();
 }
+
+/// As of memory that is not there: no signal, and no waiting for what never comes.
+#[test]
+fn a_call_that_is_handed_what_cannot_be_had_fails() {
+    use std::io::{Read, Seek, Write};
+    each(|engine| {
+        let file = create(engine, "a");
+        file.write_at(0, &[1; 4096]).unwrap();
+        let view = file.map(0..4 * BLOCK, Sharing::Shared).unwrap();
+        let Some(address) = view.address() else { return };
+        // Where a frame is mapped whole what is behind the end can be reached.
+        let beyond = file.map(512 * BLOCK..516 * BLOCK, Sharing::Shared).unwrap();
+        let read_only = file.map(0..BLOCK, Sharing::ReadOnly).unwrap();
+        let mut other = tempfile::tempfile().unwrap();
+        other.write_all(&[9; 4096]).unwrap();
+        let mut read_to = |at: core::ptr::NonNull<u8>| {
+            other.rewind().unwrap();
+            // SAFETY: the view is there, and nobody else uses it.
+            #[allow(unsafe_code)]
+            let bytes = unsafe { std::slice::from_raw_parts_mut(at.as_ptr(), 4096) };
+            other.read_exact(bytes).map_err(|error| error.raw_os_error())
+        };
+        for _ in 0..2 {
+            assert_eq!(read_to(beyond.address().unwrap()), Err(Some(libc::EFAULT)));
+            assert_eq!(read_to(read_only.address().unwrap()), Err(Some(libc::EFAULT)));
+        }
+        // The file grows, and another access is answered.
+        file.write_at(512 * BLOCK, &[2; 4096]).unwrap();
+        let mut byte = [0];
+        beyond.load(0, &mut byte).unwrap();
+        assert_eq!(byte, [2]);
+        read_only.load(0, &mut byte).unwrap();
+        assert_eq!(byte, [1]);
+        // SAFETY: as above.
+        #[allow(unsafe_code)]
+        unsafe {
+            beyond.address().unwrap().as_ptr().write_volatile(3);
+            address.as_ptr().write_volatile(4);
+        }
+        assert_eq!((read(&file, 512 * BLOCK, 1), read(&file, 0, 1)), (vec![3], vec![4]));
+    });
+}

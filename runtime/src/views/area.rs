@@ -299,6 +299,15 @@ impl Area {
         self.lock(index).map_or(Ok(()), |locked| self.unmap(&locked, index, pages))
     }
 
+    /// Takes a page away whose fault cannot be answered.
+    pub fn refuse(&self, block: u64) -> io::Result<()> {
+        let Some((index, page)) = self.place(block) else { return Ok(()) };
+        let Some(locked) = self.lock(index) else { return Ok(()) };
+        self.unmap(&locked, index, PageSet::range(page..page + 1))?;
+        let (at, length) = self.span(index, &(page..page + 1));
+        self.guard.refuse(at, length)
+    }
+
     fn unmap(&self, locked: &Locked<'_>, index: usize, pages: PageSet) -> io::Result<()> {
         let mapped = locked.mapped.get() & pages;
         if mapped.is_empty() {

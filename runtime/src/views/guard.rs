@@ -29,6 +29,11 @@ pub(crate) trait Guard: Send + Sync + core::fmt::Debug {
     /// Lets addresses lead nowhere: every access asks.
     fn clear(&self, at: usize, length: usize) -> io::Result<()>;
 
+    /// Lets addresses lead nowhere whose access cannot be answered: it fails, or asks by a signal.
+    fn refuse(&self, at: usize, length: usize) -> io::Result<()> {
+        self.clear(at, length)
+    }
+
     /// Changes whether what is mapped can be stored to. May be called in a signal handler.
     fn protect(&self, at: usize, length: usize, writable: bool) -> io::Result<()>;
 

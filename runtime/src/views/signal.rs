@@ -127,7 +127,7 @@ fn tell(area: &Area, address: usize) -> bool {
 
 /// Sends a thread of this process the SIGBUS that a program gets for a page that cannot be had. To the thread itself it comes
 /// when its handler returns.
-pub(super) fn raise_bus_error(thread: c_int, address: usize) {
+fn raise_bus_error(thread: c_int, address: usize) {
     /// As the kernel lays out a signal with an address.
     #[repr(C)]
     struct Info {

@@ -9,7 +9,7 @@ use super::{Access, Guard};
 use crate::core::lock;
 use crate::views::area::Area;
 use crate::views::fault::{Fault, Outcome};
-use crate::views::{registry, signal};
+use crate::views::registry;
 use core::ffi::{c_int, c_ulong};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect};
 use std::fs::File;
@@ -36,7 +36,7 @@ struct Message {
     event: u64,
     flags: u64,
     address: u64,
-    thread: u64,
+    rest: u64,
 }
 
 const API: c_ulong = 0xc018_aa3f;
@@ -46,8 +46,8 @@ const PROTECT: c_ulong = 0xc018_aa06;
 const NEW: c_ulong = 0xaa00;
 
 const API_VERSION: u64 = 0xaa;
-/// Write protection, that of files in memory and of pages that are not there, the faulting thread, the address in full.
-const FEATURES: u64 = 1 | 1 << 12 | 1 << 13 | 1 << 8 | 1 << 11;
+/// Write protection, that of files in memory and of pages that are not there, the address in full.
+const FEATURES: u64 = 1 | 1 << 12 | 1 << 13 | 1 << 11;
 const MISSING: u64 = 1;
 const WRITE_PROTECT: u64 = 2;
 /// A fault that was a store, or one to a page that is protected.
@@ -132,8 +132,15 @@ impl Faults {
         let store = message.flags & STORE != 0;
         match area.as_ref().map_or(Outcome::Done, |area| Self::resolve(area, address, store)) {
             Outcome::Done => {}
+            // In a system call the page would be asked for again and again. Without a watch that fails, and a thread comes
+            // back by a signal, which can be answered.
             Outcome::Failed => {
-                signal::raise_bus_error(c_int::try_from(message.thread & 0xffff_ffff).unwrap_or(0), address);
+                if let Some((area, block)) =
+                    area.as_ref().and_then(|area| Some((area, area.block_at(address)?)))
+                {
+                    // What the kernel cannot take away is asked for again.
+                    let _ = area.refuse(block);
+                }
             }
             Outcome::Frozen => {
                 lock(&self.frozen).push(message.address);
@@ -242,6 +249,10 @@ impl Guard for Userfault {
     fn clear(&self, at: usize, length: usize) -> io::Result<()> {
         Self::anonymous(at, length, ProtFlags::empty())?;
         self.watch(at, length, MISSING)
+    }
+
+    fn refuse(&self, at: usize, length: usize) -> io::Result<()> {
+        Self::anonymous(at, length, ProtFlags::empty())
     }
 
     fn protect(&self, at: usize, length: usize, writable: bool) -> io::Result<()> {
