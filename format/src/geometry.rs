@@ -12,6 +12,7 @@
 //! [`MIN_GROUP_BLOCKS`]. Must not depend on anything that reads a device.
 
 use crate::cluster::{MAX_CLUSTER_BLOCKS, MIN_CLUSTER_BLOCKS};
+use crate::journal::SLOTS;
 use crate::record::Space;
 use crate::sums::SUMS_PER_BLOCK;
 use crate::superblock::{ReadOnlyCompatible, Superblock};
@@ -256,6 +257,11 @@ impl Geometry {
     pub fn journal(&self) -> Range<u64> {
         let start = self.head_blocks(0);
         start..start.saturating_add(self.journal_blocks)
+    }
+
+    /// First block of a slot of the journal.
+    pub fn journal_slot(&self, slot: u64) -> u64 {
+        self.journal().start.saturating_add(slot.saturating_mul(self.journal_blocks / SLOTS))
     }
 
     /// Blocks at a group's start that are neither clusters nor data nor ever free.

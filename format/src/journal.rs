@@ -156,6 +156,15 @@ pub struct Replay<'a> {
     pub fault: Option<ReplayFault>,
 }
 
+impl Replay<'_> {
+    /// Slots that are neither empty nor whole, when the journal can be replayed: what they held never happened, or is in its
+    /// homes. A volume that is closed clean has none.
+    pub fn leftovers(&self) -> impl Iterator<Item = u64> {
+        let left = |slot: &Slot<'_>| matches!(slot, Slot::Torn { .. } | Slot::Broken { .. });
+        (0..).zip(&self.slots).filter(move |(_, slot)| left(slot)).map(|(number, _)| number)
+    }
+}
+
 /// Why a journal cannot be replayed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayFault {

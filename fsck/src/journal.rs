@@ -7,7 +7,7 @@ use paxfs_format::device::{Device, MediumError};
 use paxfs_format::geometry::{BLOCK_BYTES, Geometry};
 use paxfs_format::header::{Header, Seed};
 use paxfs_format::image::Image;
-use paxfs_format::journal::{Replay, ReplayFault, SLOTS, Slot, replay};
+use paxfs_format::journal::{Replay, ReplayFault, Slot, replay};
 use paxfs_format::superblock::Superblock;
 use std::collections::BTreeSet;
 
@@ -84,10 +84,8 @@ fn leftovers(replay: &Replay<'_>, image: &Image<'_>, geometry: &Geometry, findin
         let fault = match slot {
             Slot::Empty => continue,
             Slot::Committed(_) => {
-                let start =
-                    geometry.journal().start.saturating_add(number * (geometry.journal_blocks / SLOTS));
                 let level = image
-                    .block(start)
+                    .block(geometry.journal_slot(number))
                     .ok()
                     .and_then(|bytes| Header::of(bytes))
                     .map_or(0, |header| header.level.get());

@@ -5,7 +5,8 @@
 //! replayed again. (2) Only then the superblock says that its transaction is home. All that changes of it is in its first
 //! cache line: a crash leaves it as it was, or as it is.
 //!
-//! Marking clean first brings all copies up to date and makes them durable, then writes the superblock. A crash between
+//! Marking clean first brings all copies up to date, takes away what the crash left of a transaction that never happened,
+//! and makes that durable; then it writes the superblock. A crash between
 //! leaves a superblock that is not clean: the next run checks again. A copy of a group header that was torn is damage to it;
 //! the next who opens the volume and closes it writes it anew.
 
@@ -14,6 +15,7 @@ use paxfs_format::device::Device;
 use paxfs_format::geometry::{BLOCK_BYTES, BLOCK_SIZE, Geometry};
 use paxfs_format::header::Seed;
 use paxfs_format::image::Image;
+use paxfs_format::journal::JournalSlot;
 use paxfs_format::superblock::{State, Superblock};
 use paxfs_format::time::Timestamp;
 use paxfs_format::volume::{Volume, find};
@@ -85,6 +87,12 @@ pub(crate) fn mark_clean(device: &mut Device) -> Result<(), Error> {
             (place, copy)
         };
         store(device, block, copy.as_bytes())?;
+    }
+    let leftovers: Vec<u64> =
+        crate::journal::read(device, &found.superblock, &geometry)?.leftovers().collect();
+    for slot in leftovers {
+        let head = geometry.journal_slot(slot).saturating_mul(BLOCK_BYTES);
+        device.bytes_mut(head, size_of::<JournalSlot>())?.fill(0);
     }
     let mut superblock = found.superblock;
     superblock.state = State::new(State::CLEAN);

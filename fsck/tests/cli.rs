@@ -101,6 +101,18 @@ fn preening_replays_and_marks_clean() {
     }
 }
 
+/// What a crash left of a transaction that never happened is no news on a clean volume.
+#[test]
+fn preening_leaves_nothing_in_the_journal() {
+    let place = Place::new();
+    let image = place.made(
+        "volume: {size: 8M, state: dirty, journal: [{sequence: 2, blocks: [1]}, {sequence: 3, blocks: [1], state: torn}]}",
+    );
+    assert_eq!(status(&fsck(&["-p"], &image)), 1);
+    let output = fsck(&["-n"], &image);
+    assert_eq!((status(&output), text(&output.stdout)), (0, format!("{}: clean\n", image.display())));
+}
+
 #[test]
 fn a_replay_that_was_cut_short_is_done_again() {
     let place = Place::new();
