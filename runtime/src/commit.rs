@@ -7,21 +7,21 @@
 //!
 //! A transaction whose changed lines do not fit its slot is made smaller by [`crate::shadow`].
 
-use crate::core::{Core, Joined, lock, now};
+use crate::core::{Core, Joined, lock};
 use crate::error::{Error, Result};
 use crate::homes::Logged;
 use crate::inodes::Cell;
 use crate::locks::{Rank, take};
-use crate::medium::{Medium, Point};
+use crate::medium::Point;
 use crate::space::{Context, Group, SpaceError};
 use crate::trees::TreeName;
+use core::ops::Range;
 use core::sync::atomic::Ordering;
 use paxfs_format::geometry::{BLOCK_BYTES, INODES_PER_BLOCK};
 use paxfs_format::group::{GroupHeader, GroupTree};
-use paxfs_format::header::{BlockKind, Header, MAGIC, Seed};
+use paxfs_format::header::{BlockKind, Header, MAGIC};
 use paxfs_format::inode::INODE_SIZE;
 use paxfs_format::journal::{Body, JournalSlot, SLOTS};
-use paxfs_format::superblock::{State, Superblock};
 use std::sync::Arc;
 use zerocopy::IntoBytes;
 
@@ -31,7 +31,7 @@ const PAGES_KEPT: usize = 1 << 16;
 const INODES_KEPT: usize = 1 << 16;
 
 /// Bytes of a group header that have a meaning.
-const GROUP_HEADER_USED: usize = core::mem::offset_of!(GroupHeader, reserved_2);
+pub(crate) const GROUP_HEADER_USED: usize = core::mem::offset_of!(GroupHeader, reserved_2);
 
 impl Core {
     /// Bytes of records that a transaction can have.
@@ -111,9 +111,9 @@ impl Core {
             return Err(Error::Invalid("the transaction does not fit the journal"));
         }
         let medium = self.medium();
-        let slot_blocks = self.volume.geometry.journal_blocks / SLOTS;
-        let place = self.volume.geometry.journal().start + (sequence % SLOTS) * slot_blocks;
-        let (offset, end) = (place * BLOCK_BYTES, (place + slot_blocks) * BLOCK_BYTES);
+        let geometry = &self.volume.geometry;
+        let place = geometry.journal_slot(sequence % SLOTS);
+        let (offset, end) = (place * BLOCK_BYTES, (place + geometry.journal_blocks / SLOTS) * BLOCK_BYTES);
         let word = offset + core::mem::offset_of!(JournalSlot, commit) as u64;
         let head = body.head(self.volume.seed, place, sequence);
         for _ in 0..TRIES {
@@ -227,11 +227,17 @@ impl Core {
         if contents(there) == group.header {
             return Ok(());
         }
+        self.put_header(block, &group.header, 0..GROUP_HEADER_USED);
+        Ok(())
+    }
+
+    /// Copies a header of a group into the page of its block, or its copy's, where bytes in `range` may differ. The gate is
+    /// held alone.
+    pub fn put_header(&self, block: u64, header: &GroupHeader, range: Range<usize>) {
         // SAFETY: the gate is held alone, so nobody else touches any page.
         #[allow(unsafe_code)]
-        let page = unsafe { self.pages().page_mut_in(block, 0..GROUP_HEADER_USED) };
-        page.copy_from_slice(group.header.as_bytes());
-        Ok(())
+        let page = unsafe { self.pages().page_mut_in(block, range) };
+        page.copy_from_slice(header.as_bytes());
     }
 
     /// Seals the changed pages: stores those that are fresh; `body` becomes what differs from the medium of the others.
@@ -296,57 +302,4 @@ impl Core {
             self.volume.seed.seal(page);
         }
     }
-
-    /// Commits, and leaves a volume that the next opener finds clean.
-    pub fn close(&self) -> Result<()> {
-        self.close_views();
-        self.clean_all()?;
-        self.take_back_ahead()?;
-        loop {
-            self.commit()?;
-            // The homes of the last transaction first: the superblock says that they are there.
-            self.store_homes(&mut take(Rank::Committing, || lock(&self.committing)))?;
-            let _homes = self.medium().fence(Point::Close)?;
-            // A home that was healed is no longer recorded as bad: that has to be durable, too.
-            if !self.has_failures() && !self.each_group().any(|group| group.changed) {
-                break;
-            }
-        }
-        self.volume.geometry.group_numbers().for_each(|group| self.store_header_copy(group));
-        self.store_superblocks(State::new(State::CLEAN), self.committed())?;
-        self.check_alive()?;
-        self.shut_down();
-        Ok(())
-    }
-
-    /// Stores the superblock and its copies, which say that all transactions up to `done` are in their homes.
-    ///
-    /// # Errors
-    ///
-    /// The medium does not take block 0.
-    pub fn store_superblocks(&self, state: State, done: u64) -> Result<()> {
-        let (geometry, medium) = (&self.volume.geometry, self.medium());
-        let mut superblock = self.volume.superblock;
-        superblock.header.generation = done.into();
-        superblock.state = state;
-        superblock.written = now();
-        // Never all at once: a crash must leave a whole one.
-        for group in geometry.group_numbers().rev() {
-            let block = geometry.superblock(group);
-            let store = || store_superblock(medium, &self.volume.seed, superblock, block);
-            if !self.store_whole(block, store) && group == 0 {
-                return Err(Error::lost("the superblock", block));
-            }
-            let _stored = medium.fence(if group == 0 { Point::Closed } else { Point::Copies })?;
-        }
-        self.recorded.store(done, Ordering::Relaxed);
-        Ok(())
-    }
-}
-
-/// Stores a superblock, or a copy.
-pub(crate) fn store_superblock(medium: &dyn Medium, seed: &Seed, mut superblock: Superblock, block: u64) {
-    superblock.header.place = block.into();
-    seed.seal(superblock.as_mut_bytes());
-    medium.store_nt(block * BLOCK_BYTES, superblock.as_bytes());
 }

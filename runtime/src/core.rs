@@ -19,7 +19,7 @@ use crate::pages::Pages;
 use crate::sound;
 use crate::space::{Context, Group, SpaceError};
 use crate::views::Views;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use paxfs_format::geometry::{BLOCK_BYTES, INODES_PER_BLOCK};
 use paxfs_format::inode::{INODE_SIZE, Inode};
 use paxfs_format::superblock::{ReadOnlyCompatible, Superblock};
@@ -56,6 +56,8 @@ pub(crate) struct Core {
     pub media: Media,
     /// Number of the transaction up to which the superblock says that all are in their homes.
     pub recorded: AtomicU64,
+    /// The volume is being closed: nobody joins any more.
+    pub closed: AtomicBool,
     /// The medium as all of this sees it. It is shut when the volume takes no more writes.
     gated: Arc<Gated>,
     /// Where the next directory or file goes when nothing says where.
@@ -130,6 +132,7 @@ impl Core {
             freezing: Freezing::default(),
             media: Media::default(),
             recorded: AtomicU64::new(superblock.header.generation.get()),
+            closed: AtomicBool::new(false),
             gated,
             next_group: AtomicU64::new(0),
             promised: AtomicU64::new(0),
@@ -248,7 +251,8 @@ impl Core {
     pub fn join_for_fault(&self) -> Result<Option<Joined<'_>>> {
         self.check_running()?;
         let gate = Gate::Shared { _guard: self.gate() };
-        // Who freezes says so, and then takes the gate.
+        // Who closes has held the gate to say so; who freezes says so, and then takes it.
+        self.check_open()?;
         Ok((!self.is_frozen()).then(|| self.joined(gate)))
     }
 
@@ -302,6 +306,7 @@ impl Core {
     pub fn join_alone_for_fault(&self) -> Result<Option<Joined<'_>>> {
         self.check_running()?;
         let gate = Gate::Alone { _guard: self.gate_alone() };
+        self.check_open()?;
         Ok((!self.is_frozen()).then(|| self.joined(gate)))
     }
 
@@ -321,6 +326,15 @@ impl Core {
     /// [`Error::ShutDown`].
     pub fn check_alive(&self) -> Result<()> {
         if self.gated.is_shut() { Err(Error::ShutDown) } else { Ok(()) }
+    }
+
+    /// Whether anybody may yet change anything.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ShutDown`].
+    pub fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) { Err(Error::ShutDown) } else { self.check_alive() }
     }
 
     /// Lets nothing reach the medium any more: it stays as the last commit left it.
@@ -347,7 +361,7 @@ impl Core {
 
     /// Deals with media errors, and commits first what another operation would make too large for its slot.
     fn check_running(&self) -> Result<()> {
-        self.check_alive()?;
+        self.check_open()?;
         self.notice()?;
         if self.is_large() { self.commit() } else { Ok(()) }
     }
@@ -384,7 +398,7 @@ impl Core {
     }
 
     /// Whether the running transaction has to be committed before another operation joins, so that it fits its slot.
-    fn is_large(&self) -> bool {
+    pub fn is_large(&self) -> bool {
         // Settling changes a few pages for each group, and those of the inodes. On a small volume that alone would be half
         // a slot, and each operation a transaction.
         let most = self.slot_bytes() / 2;

@@ -38,7 +38,7 @@ impl Engine {
     /// [`Error::Busy`] when a part of a view is pinned; those of [`Engine::sync`]. The volume is not frozen then.
     pub fn freeze(&self) -> Result<Frozen<'_>> {
         let core = &*self.core;
-        core.check_alive()?;
+        core.check_open()?;
         // Most is flushed while stores go on.
         core.clean_all()?;
         let mut holders = take(Rank::Freezing, || lock(&core.freezing.holders));

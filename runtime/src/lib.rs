@@ -54,6 +54,7 @@
 
 pub mod attributes;
 mod below;
+mod close;
 mod commit;
 mod core;
 mod counts;

@@ -236,7 +236,7 @@ impl Engine {
 }
 
 /// The bytes of a block.
-fn bytes_of(block: u64) -> Range<u64> {
+pub(crate) fn bytes_of(block: u64) -> Range<u64> {
     let start = block.saturating_mul(BLOCK_BYTES);
     start..start.saturating_add(BLOCK_BYTES)
 }

@@ -63,35 +63,32 @@ pub enum Point {
     Commit,
     /// The lines that a transaction changed, in their homes.
     Homes,
-    /// The homes of the last transaction, before the superblock says that they are there.
+    /// The homes of the last transaction and the copies of the superblock, before the superblock says that they are there.
     Close,
-    /// The copies of group headers and superblock, before the superblock itself.
-    Copies,
     /// The superblock of a volume that was closed.
     Closed,
     /// The homes that recovery wrote, before the superblock says so.
     Recovered,
-    /// Copies of the superblock that a crash had torn, before block 0 is written.
-    Mended,
-    /// The superblock of a volume that was opened.
+    /// The superblock of a volume that was opened, before anything else is stored.
     Opened,
+    /// A superblock or a copy that media errors made store anew, before another is, or before the journal is healed.
+    Mended,
     /// What was stored through views, before a sync is over.
     Mapped,
 }
 
 impl Point {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 10] = [
         Self::Data,
         Self::Slot,
         Self::Commit,
         Self::Homes,
         Self::Close,
-        Self::Copies,
         Self::Closed,
         Self::Recovered,
-        Self::Mended,
         Self::Opened,
+        Self::Mended,
         Self::Mapped,
     ];
 }

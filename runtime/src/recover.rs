@@ -4,18 +4,18 @@
 //! replay is not needed. A journal that may have something and cannot be read whole is refused, for what it has is nowhere
 //! else. A home that fails is lost, unless the journal has all of it.
 
-use crate::commit::store_superblock;
+use crate::close::store_superblock;
 use crate::core::now;
 use crate::error::{Error, Result};
 use crate::homes::store_lines;
+use crate::media::bytes_of;
 use crate::medium::{Medium, Point};
 use crate::pages::Pages;
-use core::ops::Range;
 use paxfs_format::blocks::Blocks;
 use paxfs_format::geometry::{BLOCK_BYTES, Geometry};
-use paxfs_format::journal::{self, JournalSlot, SLOTS, Slot, Write};
+use paxfs_format::journal::{self, JournalSlot, Write};
 use paxfs_format::superblock::{State, Superblock};
-use paxfs_format::volume::{Volume, read_superblock};
+use paxfs_format::volume::Volume;
 use std::sync::Arc;
 use zerocopy::IntoBytes;
 
@@ -29,7 +29,7 @@ const TRIES: u32 = 8;
 /// Replays the journal and marks the volume as open. Returns the superblock and the number of the last transaction.
 pub(crate) fn recover(medium: &Arc<dyn Medium>) -> Result<(Superblock, u64)> {
     let blocks = Pages::new(Arc::clone(medium), None);
-    // A crash while block 0 was being written leaves a copy that is whole.
+    // No crash tears it; what else may happen to block 0 leaves a copy.
     let superblock = paxfs_format::volume::find(&blocks)?.superblock;
     superblock.understood()?;
     let geometry = Geometry::of(&superblock).map_err(|error| Error::damaged("the superblock", error))?;
@@ -57,29 +57,16 @@ pub(crate) fn recover(medium: &Arc<dyn Medium>) -> Result<(Superblock, u64)> {
     for transaction in &replay.live {
         store_homes(medium, &transaction.writes)?;
     }
-    // The homes are durable before the superblock says so: it makes the journal's transactions old.
-    let _homes = medium.fence(Point::Recovered)?;
-    // Block 0 is written next: a copy has to be whole meanwhile.
-    for group in geometry.group_numbers().skip(1) {
-        let place = geometry.superblock(group);
-        if read_superblock(&volume.blocks, place).is_err() {
-            heal(medium, place);
-            store_superblock(medium, &volume.seed, superblock, place);
-        }
-    }
     // What is no whole transaction is nothing; who closes the volume may not come round to its slot.
-    let slot_blocks = geometry.journal_blocks / SLOTS;
-    for (slot, start) in
-        replay.slots.iter().zip([geometry.journal().start, geometry.journal().start + slot_blocks])
-    {
-        if matches!(slot, Slot::Torn { .. } | Slot::Broken { .. }) {
-            medium.zero_nt(start * BLOCK_BYTES..start * BLOCK_BYTES + size_of::<JournalSlot>() as u64);
-        }
+    for slot in replay.leftovers() {
+        let head = geometry.journal_slot(slot) * BLOCK_BYTES;
+        medium.zero_nt(head..head + size_of::<JournalSlot>() as u64);
     }
     if is_clean {
         restore_headers(medium, &volume);
     }
-    let _mended = medium.fence(Point::Mended)?;
+    // All that is durable before the superblock says so: it makes the journal's transactions old, and copies.
+    let _homes = medium.fence(Point::Recovered)?;
     let mut open = superblock;
     open.header.generation = last.into();
     open.state = State::new(open.state.get() & !State::CLEAN);
@@ -87,18 +74,14 @@ pub(crate) fn recover(medium: &Arc<dyn Medium>) -> Result<(Superblock, u64)> {
     let place = geometry.superblock(0);
     heal(medium, place);
     store_superblock(medium, &volume.seed, open, place);
-    let _stored = medium.fence(Point::Opened)?;
+    // Nothing else is stored before it is known that the volume is open.
+    let _opened = medium.fence(Point::Opened)?;
     if medium.has_failed(bytes_of(place)) {
         return Err(Error::lost("the superblock", place));
     }
     // What failed only beside another is good again for those who read now.
     medium.narrow();
     Ok((open, last))
-}
-
-fn bytes_of(block: u64) -> Range<u64> {
-    let start = block.saturating_mul(BLOCK_BYTES);
-    start..start.saturating_add(BLOCK_BYTES)
 }
 
 /// Heals a block, if it failed, all of which is about to be stored.

@@ -17,11 +17,12 @@ use common::{check_bytes, volume};
 use fastrand::Rng;
 use paxfs_format::device::DeviceError;
 use paxfs_runtime::attributes::SetAttribute;
-use paxfs_runtime::engine::{Engine, Options};
+use paxfs_runtime::engine::{Dax, Engine, Options};
 use paxfs_runtime::error::Error;
 use paxfs_runtime::file::{File, Open};
 use paxfs_runtime::medium::{Durable, Granularity, Medium, Point, Recorder};
 use paxfs_runtime::namespace::{New, Rename};
+use paxfs_runtime::views::Sharing;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -523,4 +524,38 @@ fn stress(image: &Path) -> Vec<(Place, Own)> {
     drop(common);
     engine.close().unwrap();
     left
+}
+
+/// Files and views outlive the engine: who uses one while the volume is closed has done it before, or is refused.
+#[test]
+fn a_volume_that_is_closed_beside_its_users_is_clean() {
+    for _ in 0..50 {
+        let medium = Arc::new(Recorder::forgetful(volume(4 << 20), Granularity::CacheLine));
+        let options = Options { dax: Dax::Always, ..no_ticker() };
+        let engine = Engine::on_medium(Arc::clone(&medium) as Arc<dyn Medium>, options).unwrap();
+        let create = |name| engine.create(engine.root(), name, &New::default()).unwrap();
+        let file = |name| engine.open_file(create(name), Open::WRITE).unwrap();
+        let (written, mapped) = (file(b"written"), file(b"mapped"));
+        mapped.truncate(64 * BLOCK as u64).unwrap();
+        let view = mapped.map(0..64 * BLOCK as u64, Sharing::Shared).unwrap();
+        let begun = std::sync::Barrier::new(3);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                begun.wait();
+                while written.append(&[1; 5000]).and_then(|_| written.truncate(100)).is_ok() {}
+            });
+            scope.spawn(|| {
+                begun.wait();
+                let mut blocks = (0..64).cycle();
+                while view.store(blocks.next().unwrap() * BLOCK as u64, &[2; 10]).is_ok() {}
+            });
+            begun.wait();
+            std::thread::sleep(Duration::from_micros(500));
+            engine.close().unwrap();
+            let closed = medium.now();
+            check_bytes(closed.clone());
+            std::thread::sleep(Duration::from_millis(2));
+            assert!(closed == medium.now(), "something was stored after the volume was closed");
+        });
+    }
 }

@@ -1,18 +1,15 @@
 //! Media errors under what has a fixed place: superblock and headers with their copies, and the journal.
 
 use super::notice::{Round, Run};
-use crate::commit::store_superblock;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::homes::Logged;
 use crate::medium::Point;
 use core::ops::Range;
 use core::sync::atomic::Ordering;
-use paxfs_format::geometry::BLOCK_BYTES;
-use paxfs_format::group::GroupHeader;
-use paxfs_format::header::BlockKind;
+use paxfs_format::geometry::{BLOCK_BYTES, BLOCK_SIZE};
 use paxfs_format::journal::{JournalSlot, SLOTS};
-use zerocopy::IntoBytes;
+use paxfs_format::superblock::Superblock;
 
 impl Round<'_> {
     /// Deals with bad blocks at fixed places of a group; returns those that stay bad.
@@ -56,10 +53,7 @@ impl Round<'_> {
     fn renew_header(&self, group: u32) -> Result<()> {
         let header = self.core.group(group)?.header;
         let block = self.core.volume.geometry.group_header(group);
-        // SAFETY: the gate is held alone, so nobody else touches any page.
-        #[allow(unsafe_code)]
-        let page = unsafe { self.core.pages().page_mut(block) };
-        page.copy_from_slice(header.as_bytes());
+        self.core.put_header(block, &header, 0..BLOCK_SIZE);
         self.core.pages().set_whole(block);
         self.core.media.make_homeless(block);
         Ok(())
@@ -77,38 +71,28 @@ impl Core {
         if !self.heal(block) {
             return if group == 0 { Err(Error::lost("the superblock", block)) } else { Ok(false) };
         }
-        let mut superblock = self.volume.superblock;
-        superblock.header.generation = self.recorded.load(Ordering::Relaxed).into();
-        store_superblock(self.medium(), &self.volume.seed, superblock, block);
-        let _stored = self.medium().fence(Point::Mended)?;
+        self.set_good(block)?;
+        let done = self.recorded.load(Ordering::Relaxed);
+        self.put_superblock_alone(group, self.superblock(self.volume.superblock.state, done))?;
         Ok(true)
     }
 
-    /// Heals and stores the copy of a group's header that is in a block; says whether that went well.
+    /// Stores a superblock or a copy, which may be healed for that, and waits for it: a crash leaves another that is whole.
+    fn put_superblock_alone(&self, group: u32, superblock: Superblock) -> Result<()> {
+        self.put_superblock(group, superblock)?;
+        let _stored = self.medium().fence(Point::Mended)?;
+        Ok(())
+    }
+
+    /// Heals the copy of a group's header that is in a block, which the next commit logs; says whether that went well.
     fn renew_header_copy(&self, block: u64) -> Result<bool> {
         let geometry = &self.volume.geometry;
         let of = geometry.group_numbers().find(|group| geometry.group_copy(*group) == block);
         let Some(of) = of.filter(|_| self.heal(block)) else { return Ok(false) };
-        self.store_header_copy(of);
-        let _stored = self.medium().fence(Point::Mended)?;
+        self.set_good(block)?;
+        self.copy_header(of)?;
+        self.pages().set_whole(block);
         Ok(true)
-    }
-
-    /// Stores the copy of a group's header as it is on the medium.
-    pub fn store_header_copy(&self, group: u32) {
-        let (geometry, medium) = (&self.volume.geometry, self.medium());
-        let Ok(there) = self.group(group) else { return };
-        let mut copy: GroupHeader = there.header;
-        let mut home = copy;
-        medium.load(geometry.group_header(group) * BLOCK_BYTES, home.as_mut_bytes());
-        if self.volume.seed.verify(home.as_bytes()).is_ok() {
-            copy = home;
-        }
-        debug_assert_eq!(copy.header.kind, BlockKind::GROUP);
-        let place = geometry.group_copy(group);
-        copy.header.place = place.into();
-        self.volume.seed.seal(copy.as_mut_bytes());
-        self.store_whole(place, || medium.store_nt(place * BLOCK_BYTES, copy.as_bytes()));
     }
 
     /// Makes the journal good again, in which nothing is needed: all transactions up to `done` are in their homes.
@@ -117,22 +101,23 @@ impl Core {
     ///
     /// It does not heal.
     pub fn mend_journal(&self, done: u64, blocks: &[u64]) -> Result<()> {
-        // From here on no slot is replayed that is there now: one alone would bring back what is old.
-        self.store_superblocks(self.volume.superblock.state, done)?;
         let (geometry, medium) = (&self.volume.geometry, self.medium());
+        // From here on no slot is replayed that is there now: one alone would bring back what is old.
+        let superblock = self.superblock(self.volume.superblock.state, done);
+        for group in geometry.group_numbers().rev() {
+            self.put_superblock_alone(group, superblock)?;
+        }
+        self.recorded.store(done, Ordering::Relaxed);
         let slot_blocks = geometry.journal_blocks / SLOTS;
-        for start in [geometry.journal().start, geometry.journal().start + slot_blocks] {
+        for start in (0..SLOTS).map(|slot| geometry.journal_slot(slot)) {
             if blocks.iter().any(|block| (start..start + slot_blocks).contains(block)) {
                 medium.zero_nt(start * BLOCK_BYTES..start * BLOCK_BYTES + size_of::<JournalSlot>() as u64);
             }
         }
-        let _emptied = medium.fence(Point::Mended)?;
-        for block in blocks {
-            if !self.heal(*block) {
-                return Err(Error::lost("the journal", *block));
-            }
+        // Durable with the next fence, which is that of the slot that is stored next.
+        match blocks.iter().find(|block| !self.heal(**block)) {
+            Some(block) => Err(Error::lost("the journal", *block)),
+            None => Ok(()),
         }
-        let _healed = self.medium().fence(Point::Mended)?;
-        Ok(())
     }
 }

@@ -43,10 +43,32 @@ impl Core {
             }
             return Err(Error::lost("metadata that has its place there (it is in the journal)", block));
         }
-        if let Some(place) = self.volume.geometry.locate(block) {
-            self.group(place.group)?.set_good(place.block, 1);
-        }
+        self.set_good(block)?;
         Ok(true)
+    }
+
+    /// Whether a block is recorded as bad.
+    pub fn is_bad(&self, block: u64) -> Result<bool> {
+        let place = self.volume.geometry.locate(block);
+        place.map_or(Ok(false), |place| Ok(self.group(place.group)?.bad().run_with(place.block).is_some()))
+    }
+
+    /// Records a block as bad.
+    pub fn set_bad(&self, block: u64) -> Result<()> {
+        let place = self.volume.geometry.locate(block);
+        place.map_or(Ok(()), |place| {
+            self.group(place.group)?.set_bad(place.block, 1);
+            Ok(())
+        })
+    }
+
+    /// Takes a block that is healed out of the record.
+    pub fn set_good(&self, block: u64) -> Result<()> {
+        let place = self.volume.geometry.locate(block);
+        place.map_or(Ok(()), |place| {
+            self.group(place.group)?.set_good(place.block, 1);
+            Ok(())
+        })
     }
 
     /// Heals what is bad and idle, as far as it heals: it is no longer recorded, and can be given out. For who holds the lock

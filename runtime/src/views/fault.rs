@@ -178,7 +178,7 @@ impl Area {
     /// Maps what can be mapped as the access wants it; else says what has to be done first.
     fn look(&self, core: &Core, block: u64, store: bool) -> Result<First> {
         let _look = core.look()?;
-        core.check_alive()?;
+        core.check_open()?;
         let state = self.cell.read();
         let size = state.inode.size.get();
         let end = size.div_ceil(BLOCK_BYTES).min(self.blocks.end);

@@ -21,7 +21,7 @@ impl Area {
     /// and can be reached: what is stored there is lost.
     pub(super) fn look_at_frame(&self, core: &Core, block: u64, store: bool) -> Result<First> {
         let _look = core.look()?;
-        core.check_alive()?;
+        core.check_open()?;
         let state = self.cell.read();
         let size = state.inode.size.get();
         let (index, page) = self.place(block).ok_or(Error::PastEnd)?;
