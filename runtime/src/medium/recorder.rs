@@ -27,7 +27,12 @@ pub enum Event {
         bytes: Vec<u8>,
     },
     /// A range was flushed.
-    Flush(Range<u64>),
+    Flush {
+        /// Of the medium's bytes.
+        range: Range<u64>,
+        /// What for.
+        point: Point,
+    },
     /// A thread saw to it that the next fence covers its stores.
     Drain,
     /// A fence.
@@ -238,7 +243,7 @@ impl Medium for Recorder {
     }
 
     fn flush(&self, range: Range<u64>, point: Point) {
-        self.note_at(point, || Event::Flush(range));
+        self.note_at(point, || Event::Flush { range, point });
     }
 
     fn drain(&self, point: Point) {

@@ -56,7 +56,7 @@ impl Crash {
         match &recorded.event {
             Event::Store { offset, bytes } => self.store(*offset, bytes, None),
             Event::StoreNt { offset, bytes } => self.store(*offset, bytes, Some(thread)),
-            Event::Flush(range) => {
+            Event::Flush { range, .. } => {
                 let units = range.start as usize / self.unit..(range.end as usize).div_ceil(self.unit);
                 for (_, versions) in self.pending.range_mut(units) {
                     versions.iter_mut().for_each(|version| version.flushed = Some(thread));
