@@ -11,7 +11,7 @@
 //!
 //! What this proves: the volume recovers from any prefix of what a real process, with threads, stores and asks the kernel
 //! for. It is no power loss: the kernel lives on, and with it every store that was made, in its order. Stores that are lost
-//! or come in another order are for the crash tester (`crash.rs`).
+//! or come in another order are for the crash tester (`crash`).
 //!
 //! The writer is this program again. It says on its standard output what it begins, what it has done, and what is synced.
 //!

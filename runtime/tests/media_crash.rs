@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 //! Crash states while media errors are recorded, healed and worked around: each is as before or after.
 //!
-//! As in `crash.rs`: at each fence the images are built that a power failure may leave, and each is recovered. Reports are
+//! As in `crash`: at each fence the images are built that a power failure may leave, and each is recovered. Reports are
 //! what the bytes survive: so that what is lost by a crash is seen.
 
 mod common;
@@ -119,7 +119,7 @@ fn recovered(image: Vec<u8>, granularity: Granularity, states: &[Seen]) -> std::
     let file = created.and_then(|inode| engine.open_file(inode, Open::WRITE));
     file.and_then(|file| file.write_at(0, &[1; 9000])).map_err(|error| format!("no writes: {error}"))?;
     engine.close().map_err(|error| format!("close: {error}"))?;
-    let codes: BTreeSet<_> = findings(recorder.now()).iter().map(|found| found.problem.code()).collect();
+    let codes: BTreeSet<_> = findings(recorder.now()).unwrap().iter().map(|found| found.problem.code()).collect();
     let is_lost = seen.values().flatten().any(Option::is_none);
     let expected = if is_lost { BTreeSet::from(["PX-BAD-OWNED"]) } else { BTreeSet::new() };
     if codes == expected { Ok(()) } else { Err(format!("a check finds {codes:?}, not {expected:?}")) }

@@ -183,7 +183,7 @@ fn lost(before: &Seen, after: &Seen) -> BTreeSet<Vec<u8>> {
 }
 
 fn codes(medium: &Recorder) -> BTreeSet<&'static str> {
-    findings(medium.now()).iter().map(|found| found.problem.code()).collect()
+    findings(medium.now()).unwrap().iter().map(|found| found.problem.code()).collect()
 }
 
 /// Roles of which nothing is lost that only one block holds.

@@ -4,7 +4,7 @@
 
 use fastrand::Rng;
 use paxfs_runtime::medium::{Event, Granularity, Recorded};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::thread::ThreadId;
 
 /// A store that need not have reached the medium.
@@ -46,7 +46,10 @@ impl Crash {
             let inside = at % self.unit;
             new[inside..inside + (stop - at)]
                 .copy_from_slice(&bytes[at - offset as usize..stop - offset as usize]);
-            self.pending.entry(unit).or_default().push(Pending { bytes: new, flushed, drained: false });
+            // What is there already makes no other image.
+            if self.pending.contains_key(&unit) || new != self.latest(unit) {
+                self.pending.entry(unit).or_default().push(Pending { bytes: new, flushed, drained: false });
+            }
             at = stop;
         }
     }
@@ -87,34 +90,41 @@ impl Crash {
     }
 
     /// The image in which each pending unit has so many of its stores.
-    pub fn image(&self, reached: impl Fn(usize, usize) -> usize) -> Vec<u8> {
+    fn image(&self, reached: &[usize]) -> Vec<u8> {
         let mut image = self.durable.clone();
-        for (index, (unit, versions)) in self.pending.iter().enumerate() {
-            if let Some(version) = reached(index, versions.len()).checked_sub(1) {
+        for ((unit, versions), reached) in self.pending.iter().zip(reached) {
+            if let Some(version) = reached.checked_sub(1) {
                 image[unit * self.unit..(unit + 1) * self.unit].copy_from_slice(&versions[version].bytes);
             }
         }
         image
     }
 
+    /// Images that a crash may leave: nothing of what is pending, all of it, each unit alone, all but each, pairs, random; of
+    /// many units some.
     pub fn images(&self, rng: &mut Rng, most: usize) -> Vec<Vec<u8>> {
-        let units = self.pending.len();
-        let mut images = vec![self.image(|_, _| 0), self.image(|_, all| all)];
+        let all: Vec<usize> = self.pending.values().map(Vec::len).collect();
+        let none = vec![0; all.len()];
+        let with = |mut reached: Vec<usize>, unit: usize, versions: usize| {
+            reached[unit] = versions;
+            reached
+        };
+        let units = all.len();
+        let mut choices = BTreeSet::from([none.clone(), all.clone()]);
         let pick = |rng: &mut Rng| rng.usize(..units.max(1));
         for one in 0..units.min(most) {
             let one = if units <= most { one } else { pick(rng) };
-            images.push(self.image(|index, all| if index == one { all } else { 0 }));
-            images.push(self.image(|index, all| if index == one { 0 } else { all }));
-            images.push(self.image(|index, all| if index == one { all.min(1) } else { all }));
+            choices.insert(with(none.clone(), one, all[one]));
+            choices.insert(with(all.clone(), one, 0));
+            choices.insert(with(all.clone(), one, 1));
         }
         for _ in 0..(most / 2).min(units * units) {
             let (one, other) = (pick(rng), pick(rng));
-            images.push(self.image(|index, all| if index == one || index == other { all } else { 0 }));
+            choices.insert(with(with(none.clone(), one, all[one]), other, all[other]));
         }
         for _ in 0..most.min(units * 4) {
-            let bits: Vec<u64> = (0..units).map(|_| rng.u64(..)).collect();
-            images.push(self.image(|index, all| (bits[index] as usize) % (all + 1)));
+            choices.insert(all.iter().map(|all| rng.usize(..=*all)).collect());
         }
-        images
+        choices.iter().map(|reached| self.image(reached)).collect()
     }
 }

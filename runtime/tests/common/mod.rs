@@ -9,6 +9,7 @@ use paxfs_format::device::Device;
 use paxfs_format::geometry::Geometry;
 use paxfs_format::time::Timestamp;
 use paxfs_format::units::Uuid;
+use paxfs_fsck::Finding;
 use paxfs_mkfs::builder::Builder;
 use paxfs_mkfs::options::{Features, Options};
 use paxfs_runtime::engine::{self, Engine};
@@ -59,7 +60,9 @@ impl Disk {
 
     pub fn open(&self) -> Engine {
         let medium: Arc<dyn Medium> = self.medium.clone();
-        Engine::on_medium(medium, engine::Options { interval: Duration::ZERO, ..Default::default() }).unwrap()
+        let options =
+            engine::Options { interval: Duration::ZERO, dax: engine::Dax::Always, ..Default::default() };
+        Engine::on_medium(medium, options).unwrap()
     }
 }
 
@@ -70,15 +73,15 @@ pub fn check(disk: &Disk) {
 
 /// A check that finds nothing.
 pub fn check_bytes(bytes: Vec<u8>) {
-    let findings = findings(bytes);
+    let findings = findings(bytes).unwrap();
     assert!(findings.is_empty(), "{findings:#?}");
 }
 
 /// What a check finds.
-pub fn findings(bytes: Vec<u8>) -> Vec<paxfs_fsck::Finding> {
+pub fn findings(bytes: Vec<u8>) -> Result<Vec<Finding>, paxfs_fsck::Error> {
     let device = Device::memory(bytes);
     let mut findings = Vec::new();
     let options = paxfs_fsck::Options { threads: std::num::NonZeroUsize::new(1), ..Default::default() };
-    paxfs_fsck::check(&device, &options, &mut |finding| findings.push(finding)).unwrap();
-    findings
+    paxfs_fsck::check(&device, &options, &mut |finding| findings.push(finding))?;
+    Ok(findings)
 }
