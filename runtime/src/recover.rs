@@ -132,17 +132,16 @@ fn store_homes(medium: &dyn Medium, writes: &[Write<'_>]) -> Result<()> {
 /// For a clean volume: its copies are equal.
 fn restore_headers(medium: &dyn Medium, volume: &Volume<Pages>) {
     for group in volume.geometry.group_numbers() {
+        let (Err(_), Ok(copy)) = (volume.group(group), volume.group_copy(group)) else { continue };
         let place = volume.geometry.group_header(group);
-        let is_blank = |block| volume.blocks.block(block).is_ok_and(|bytes| *bytes == [0; 4096]);
-        if volume.group(group).is_ok() || !is_blank(place) {
-            continue;
-        }
-        if let Ok(copy) = volume.group_copy(group)
-            && heal(medium, place)
-        {
-            let mut header = *copy;
-            header.header.place = place.into();
-            volume.seed.seal(header.as_mut_bytes());
+        let mut header = *copy;
+        header.header.place = place.into();
+        volume.seed.seal(header.as_mut_bytes());
+        // Other damage is for a check to tell.
+        let is_zeroed = volume.blocks.block(place).is_ok_and(|bytes| {
+            bytes.iter().zip(header.as_bytes()).all(|(there, new)| *there == 0 || there == new)
+        });
+        if is_zeroed && heal(medium, place) {
             medium.store_nt(place * BLOCK_BYTES, header.as_bytes());
         }
     }

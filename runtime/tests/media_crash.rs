@@ -16,7 +16,7 @@ use paxfs_runtime::attributes::SetAttribute;
 use paxfs_runtime::engine::{Engine, Options};
 use paxfs_runtime::error::{Error, Result};
 use paxfs_runtime::file::Open;
-use paxfs_runtime::medium::{Event, Granularity, Medium, Recorder};
+use paxfs_runtime::medium::{Cure, Event, Granularity, Medium, Recorder};
 use paxfs_runtime::namespace::New;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -40,17 +40,19 @@ enum Op {
 /// What can be seen of a file: each of its blocks, unless it is lost.
 type Seen = BTreeMap<String, Vec<Option<Vec<u8>>>>;
 
-fn open(image: Vec<u8>, granularity: Granularity, recording: bool) -> Result<(Engine, Arc<Recorder>)> {
-    let recorder = if recording { Recorder::new } else { Recorder::forgetful };
-    let recorder = Arc::new(recorder(image, granularity));
+fn engine_on(recorder: &Arc<Recorder>) -> Result<Engine> {
     let medium: Arc<dyn Medium> = recorder.clone();
-    let options = Options { interval: Duration::ZERO, ..Options::default() };
-    Ok((Engine::on_medium(medium, options)?, recorder))
+    Engine::on_medium(medium, Options { interval: Duration::ZERO, ..Options::default() })
+}
+
+fn open(image: Vec<u8>, granularity: Granularity) -> Result<(Engine, Arc<Recorder>)> {
+    let recorder = Arc::new(Recorder::forgetful(image, granularity));
+    Ok((engine_on(&recorder)?, recorder))
 }
 
 /// Files a, and b that shares its blocks with c; a directory and an attribute in blocks of their own; closed.
 fn image() -> Vec<u8> {
-    let (engine, recorder) = open(volume_of(BYTES, Some(2)), Granularity::CacheLine, false).unwrap();
+    let (engine, recorder) = open(volume_of(BYTES, Some(2)), Granularity::CacheLine).unwrap();
     let (root, new) = (engine.root(), New::default());
     let file = |name: &[u8]| engine.open_file(engine.create(root, name, &new).unwrap(), Open::WRITE).unwrap();
     let (a, b, c) = (file(b"a"), file(b"b"), file(b"c"));
@@ -109,7 +111,7 @@ fn run(engine: &Engine, op: Op) {
 
 /// What is wrong with a crash state, if anything is.
 fn recovered(image: Vec<u8>, granularity: Granularity, states: &[Seen]) -> std::result::Result<(), String> {
-    let (engine, recorder) = open(image, granularity, false).map_err(|error| format!("recovery: {error}"))?;
+    let (engine, recorder) = open(image, granularity).map_err(|error| format!("recovery: {error}"))?;
     let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| see(&engine)));
     let seen = seen.map_err(|_| "it cannot be read".to_owned())?;
     if !states.contains(&seen) {
@@ -119,7 +121,8 @@ fn recovered(image: Vec<u8>, granularity: Granularity, states: &[Seen]) -> std::
     let file = created.and_then(|inode| engine.open_file(inode, Open::WRITE));
     file.and_then(|file| file.write_at(0, &[1; 9000])).map_err(|error| format!("no writes: {error}"))?;
     engine.close().map_err(|error| format!("close: {error}"))?;
-    let codes: BTreeSet<_> = findings(recorder.now()).unwrap().iter().map(|found| found.problem.code()).collect();
+    let codes: BTreeSet<_> =
+        findings(recorder.now()).unwrap().iter().map(|found| found.problem.code()).collect();
     let is_lost = seen.values().flatten().any(Option::is_none);
     let expected = if is_lost { BTreeSet::from(["PX-BAD-OWNED"]) } else { BTreeSet::new() };
     if codes == expected { Ok(()) } else { Err(format!("a check finds {codes:?}, not {expected:?}")) }
@@ -127,7 +130,13 @@ fn recovered(image: Vec<u8>, granularity: Granularity, states: &[Seen]) -> std::
 
 /// Runs operations, and tries the crash states; how many there were.
 fn try_ops(start: &[u8], ops: &[Op], granularity: Granularity, most: usize) -> u64 {
-    let (engine, recorder) = open(start.to_vec(), granularity, true).unwrap();
+    try_on(Recorder::new(start.to_vec(), granularity), ops, most)
+}
+
+/// As [`try_ops`], on a medium of which blocks may be bad.
+fn try_on(recorder: Recorder, ops: &[Op], most: usize) -> u64 {
+    let (start, granularity, recorder) = (recorder.now(), recorder.granularity(), Arc::new(recorder));
+    let engine = engine_on(&recorder).unwrap();
     let mut states = vec![see(&engine)];
     recorder.mark(0);
     for (step, op) in (1..).zip(ops) {
@@ -138,7 +147,7 @@ fn try_ops(start: &[u8], ops: &[Op], granularity: Granularity, most: usize) -> u
     engine.close().unwrap();
     let events = recorder.events();
     let mut rng = Rng::with_seed(1);
-    let mut crash = Crash::new(start, granularity);
+    let mut crash = Crash::new(&start, granularity);
     let (mut state, mut synced, mut tried) = (0, 0, 0);
     for (number, recorded) in events.iter().enumerate() {
         if let Event::Mark(mark) = recorded.event {
@@ -228,6 +237,20 @@ fn metadata_is_there_at_every_instant() {
         for block in [0, 1, 2, 3] {
             tried += try_ops(&start, &[Op::Create, Op::Sync, Op::Report(block)], granularity, most());
         }
+    }
+    println!("{tried} crash states");
+}
+
+/// A header that is lost when the volume is opened is written anew out of its copy.
+#[test]
+fn headers_are_there_at_every_instant_of_opening() {
+    let start = image();
+    let (roles, _) = places(&start);
+    let mut tried = 0;
+    for granularity in granularities() {
+        let recorder = Recorder::new(start.clone(), granularity);
+        recorder.spoil(roles["group"]..roles["group"] + 1, Cure::Heals);
+        tried += try_on(recorder, &[Op::Create, Op::Sync], 4 * most());
     }
     println!("{tried} crash states");
 }
