@@ -23,6 +23,9 @@ pub enum Error {
         /// What is wrong with it, if it was found at all.
         fault: Option<StructureFault>,
     },
+    /// A transaction is needed to mark the volume clean, and there is no room or no number left for one.
+    #[error("the journal has no room for a transaction; the volume cannot be marked clean")]
+    Journal,
     /// Somebody interrupted it. Nothing was changed.
     #[error("interrupted; nothing was changed")]
     Cancelled,
