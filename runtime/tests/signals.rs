@@ -72,6 +72,20 @@ fn install(signal: c_int, handler: extern "C" fn(c_int, *mut libc::siginfo_t, *m
     }
 }
 
+/// Sends this thread a SIGBUS as the kernel does.
+fn send(code: c_int, address: *const u8) {
+    let mut info = [0_u64; 16];
+    info[0] = u64::from(libc::SIGBUS.cast_unsigned());
+    info[1] = u64::from(code.cast_unsigned());
+    info[2] = address.addr() as u64;
+    // SAFETY: a complete `siginfo_t`, for this thread of this process.
+    let sent = unsafe {
+        let (process, thread) = (libc::getpid(), libc::gettid());
+        libc::syscall(libc::SYS_rt_tgsigqueueinfo, process, thread, libc::SIGBUS, info.as_ptr())
+    };
+    assert_eq!(sent, 0);
+}
+
 /// A mapped file, and a clone of it that nobody has open, lose a block.
 fn the_medium_failed() {
     install(libc::SIGBUS, replace);
@@ -144,6 +158,13 @@ fn child() {
             store(at(&view, 12_345), 1);
         }
         "read only" => store(at(&file.map(0..BLOCK, Sharing::ReadOnly).unwrap(), 7), 1),
+        "failed unused" => {
+            send(libc::BUS_MCEERR_AO, at(&view, 0));
+            assert_eq!(load(at(&view, 4999)), 1);
+            store(at(&view, 5), 2);
+            assert_eq!((load(at(&view, 5)), engine.bad_ranges().unwrap()), (2, vec![]));
+            std::process::exit(HANDLED);
+        }
         "full" => {
             let hole = create(&engine, "hole");
             hole.truncate(BLOCK).unwrap();
@@ -228,6 +249,12 @@ fn what_cannot_be_is_a_bus_error() {
 #[test]
 fn what_the_medium_fails_at_is_dealt_with_and_then_a_bus_error() {
     assert_eq!(run("the medium failed").code(), Some(HANDLED));
+}
+
+/// Who asked for it is told of pages before they are used; that comes at any time.
+#[test]
+fn a_page_that_failed_unused_is_nobodys_business() {
+    assert_eq!(run("failed unused").code(), Some(HANDLED));
 }
 
 #[test]

@@ -22,29 +22,29 @@ impl Device {
     /// then it is zeros, and no fault is known of it any more. To be durable, the zeros have to be flushed.
     ///
     /// Files and block devices are told to drop the block, or to write it; a file system on persistent memory and the
-    /// driver below it clear the error then. A devdax device cannot be told: its errors go with `ndctl clear-errors`.
+    /// driver below it clear the error then, or say that they cannot. A devdax device cannot be told: its errors go with
+    /// `ndctl clear-errors`.
     ///
     /// Nobody may use the block meanwhile.
     pub fn heal(&self, block: u64) -> bool {
         let Some(offset) = block.checked_mul(BLOCK_SIZE as u64).filter(|offset| *offset < self.len()) else {
             return false;
         };
-        if self.map.writable() && !self.punch(offset, BLOCK_SIZE as u64) {
-            self.write_zeros(offset);
-        }
-        self.map.heal(self.file.as_ref(), index(block))
+        // Without the driver's word a cache above it would read well.
+        let is_told =
+            !self.map.writable() || self.punch(offset, BLOCK_SIZE as u64) || self.write_zeros(offset).is_ok();
+        is_told && self.map.heal(self.file.as_ref(), index(block))
     }
 
-    /// Has the kernel write zeros to a block, where it can. Whether that helped is seen by reading.
-    fn write_zeros(&self, offset: u64) {
+    /// Has the kernel write zeros to a block, where it can.
+    fn write_zeros(&self, offset: u64) -> rustix::io::Result<()> {
         // A file that was made smaller stays so.
         let there = |file: &&File| match self.kind {
             DeviceKind::File => file.metadata().is_ok_and(|metadata| metadata.len() > offset),
             kind => kind == DeviceKind::Block,
         };
-        if let Some(file) = self.file.as_ref().filter(there) {
-            let written = rustix::io::pwrite(file, &[0; BLOCK_SIZE], offset);
-            let _ = written.and_then(|_| rustix::fs::fdatasync(file));
-        }
+        let Some(file) = self.file.as_ref().filter(there) else { return Ok(()) };
+        rustix::io::pwrite(file, &[0; BLOCK_SIZE], offset)?;
+        rustix::fs::fdatasync(file)
     }
 }

@@ -252,6 +252,7 @@ impl Drop for Map {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::registry;
 
     /// A mapping whose pages cannot be replaced one by one, as that of devdax.
     #[test]
@@ -299,6 +300,25 @@ mod tests {
         let mut there = [0];
         std::os::unix::fs::FileExt::read_exact_at(&file, &mut there, 41 * BLOCK_SIZE as u64).unwrap();
         assert_eq!(there, [7]);
+    }
+
+    /// As the kernel tells of a failed page in a unit of 2 MiB: it names the unit. If all can be read, nothing is lost.
+    #[test]
+    fn a_unit_that_is_taken_away_accuses_no_block() {
+        let unit = 16 * BLOCK_SIZE;
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4 * unit as u64).unwrap();
+        let extent = Extent { bytes: 4 * unit as u64, unit };
+        let map = Map::of(Path::new("devdax"), &file, extent, true).unwrap();
+        // SAFETY: the mapping is this thread's, and nobody borrows it.
+        assert!(unsafe { registry::absorb(map.base.as_ptr().add(2 * unit).addr(), false) });
+        assert_eq!(map.faults().unwrap().count(), 16);
+        map.narrow(&file);
+        assert!(map.faults().is_none());
+        // SAFETY: as above.
+        assert!(unsafe { registry::absorb(map.base.as_ptr().add(2 * unit).addr(), true) });
+        map.narrow(&file);
+        assert!(map.faults().unwrap().blocks().eq([32]));
     }
 
     #[test]

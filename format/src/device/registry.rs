@@ -105,13 +105,14 @@ impl Slot {
         unsafe { slice::from_raw_parts(self.bitmap.load(Acquire), 2 * words) }.split_at(words)
     }
 
-    /// Notes the blocks of the unit that holds `address`, and puts zeros in their place. Async-signal-safe.
+    /// Notes the blocks of the unit that holds `address`, and puts zeros in their place. With `is_exact`, the block there is to
+    /// blame. Async-signal-safe.
     ///
     /// # Safety
     ///
     /// `mapping` is what [`range`](Self::range) said and holds `address`, and the [`Watch`] of this slot lives until
     /// this returns.
-    unsafe fn replace(&self, mapping: &Range<usize>, address: usize) -> bool {
+    unsafe fn replace(&self, mapping: &Range<usize>, address: usize, is_exact: bool) -> bool {
         // The mapping is whole units from its start on: none of this wraps.
         let offset = address.wrapping_sub(mapping.start);
         let unit = self.unit.load(Acquire);
@@ -119,7 +120,9 @@ impl Slot {
         let unit = start..start.wrapping_add(unit);
         // SAFETY: as promised by the caller; the unit lies within the mapping.
         unsafe {
-            set(self.words().1, offset / BLOCK_SIZE);
+            if is_exact {
+                set(self.words().1, offset / BLOCK_SIZE);
+            }
             self.note(mapping, &unit);
             if self.zero(&unit) {
                 return true;
@@ -183,17 +186,23 @@ fn clear(words: &[AtomicU64], block: usize) -> bool {
 /// Makes a fault at `address` harmless if it lies in a mapping that is watched: notes it and puts zeros there.
 /// Async-signal-safe.
 ///
-/// Gives false when it does not, or when the kernel has no room for the replacement.
+/// Gives false when it does not, or when the kernel has no room for the replacement. `is_exact` is whether the block there is
+/// known to be what failed.
 ///
 /// # Safety
 ///
 /// This thread just faulted at `address`, through a borrow of the mapping if it is one of those watched.
-pub(super) unsafe fn absorb(address: usize) -> bool {
+pub(super) unsafe fn absorb(address: usize, is_exact: bool) -> bool {
     SLOTS.iter().any(|slot| {
         let range = slot.range();
         // SAFETY: by invariants 1 and 2 this is the slot of the mapping that this thread holds a borrow of.
-        range.contains(&address) && unsafe { slot.replace(&range, address) }
+        range.contains(&address) && unsafe { slot.replace(&range, address, is_exact) }
     })
+}
+
+/// Whether an address is in a mapping that is watched. Async-signal-safe.
+pub(super) fn is_watched(address: usize) -> bool {
+    SLOTS.iter().any(|slot| slot.range().contains(&address))
 }
 
 /// Gives the spare page back to the kernel. Async-signal-safe.

@@ -154,12 +154,17 @@ impl Area {
             let Some(extent) = extent else { return Ok(Outcome::Done) };
             extent.start.get() + (block - extent.offset.get())
         };
+        // Where 2 MiB are taken away at once, the kernel does not say which block it was.
+        let is_exact = !self.guard.is_coarse();
+        let around = if is_exact { 1 } else { HUGE_BLOCKS };
+        let first = failed - failed % around;
         // The engine's own mapping fails there as well, and tells how much is lost.
-        let start = failed * BLOCK_BYTES;
-        core.medium().load(start, &mut [0; 4096]);
-        if core.medium().has_failed(start..start + BLOCK_BYTES) {
+        for block in first..first + around {
+            core.medium().load(block * BLOCK_BYTES, &mut [0; 4096]);
+        }
+        if core.medium().has_failed(first * BLOCK_BYTES..(first + around) * BLOCK_BYTES) {
             core.notice()?;
-        } else {
+        } else if is_exact {
             core.report(core::slice::from_ref(&(failed..failed + 1)))?;
         }
         Ok(Outcome::Done)

@@ -87,15 +87,18 @@ pub(super) unsafe fn find<'a>(address: usize) -> Option<&'a Area> {
     unsafe { area.as_ref() }
 }
 
+/// Whether an address is in a view. For signal handlers, too.
+pub(super) fn has(address: usize) -> bool {
+    let frame = address >> FRAME_SHIFT;
+    let place = leaf_of(frame).and_then(|leaf| leaf.get(frame % LEVEL));
+    place.is_some_and(|place| !place.load(Ordering::Acquire).is_null())
+}
+
 /// Whether some bytes are in a view.
 pub(crate) fn is_in_view(bytes: &[u8]) -> bool {
     let ends = bytes.as_ptr_range();
     let frames = ends.start.addr() >> FRAME_SHIFT..=ends.end.addr() >> FRAME_SHIFT;
-    frames.into_iter().any(|frame| {
-        leaf_of(frame)
-            .and_then(|leaf| leaf.get(frame % LEVEL))
-            .is_some_and(|place| !place.load(Ordering::Acquire).is_null())
-    })
+    frames.into_iter().any(|frame| has(frame << FRAME_SHIFT))
 }
 
 /// The same bytes where reading them is no fault that would wait for a lock of ours.

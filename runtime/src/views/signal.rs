@@ -4,6 +4,9 @@
 //! What can be answered is, and the access runs again. What cannot be is a SIGBUS that this process sends itself, with EIO in
 //! `si_errno`, where the kernel's own have 0; by that the handler knows it, and passes it on.
 //!
+//! That a page of a view has failed which nobody has touched (`BUS_MCEERR_AO`, for who asked for it) is dropped: it comes at any
+//! time, and this thread may hold what it takes to deal with it. Who needs the page meets the error.
+//!
 //! An address in no view goes where it went before: to the handler that was installed, or to the default action. Only
 //! async-signal-safe work is done: atomics, `mprotect`, `futex`, `clock_gettime`, and the queueing of a SIGBUS.
 #![allow(unsafe_code)]
@@ -85,15 +88,21 @@ fn is_store(area: &Area, block: u64, _context: *mut c_void) -> bool {
 extern "C" fn on_fault(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     // SAFETY: the address of this thread's `errno`, and the `siginfo_t` of an SA_SIGINFO handler, which for a fault (a
     // positive code) has an address in it.
-    let (errno, from_kernel, is_answer, address) = unsafe {
-        let from_kernel = (*info).si_code > 0;
-        let address = if from_kernel { (*info).si_addr().addr() } else { 0 };
-        (libc::__errno_location(), from_kernel, (*info).si_errno != 0, address)
+    let (errno, code, is_answer, address) = unsafe {
+        let code = (*info).si_code;
+        let address = if code > 0 { (*info).si_addr().addr() } else { 0 };
+        (libc::__errno_location(), code, (*info).si_errno != 0, address)
     };
+    let from_kernel = code > 0;
+    let is_advice = signal == libc::SIGBUS && code == libc::BUS_MCEERR_AO;
+    if is_advice && registry::has(address) {
+        return;
+    }
+    let is_fault = from_kernel && !is_answer && !is_advice;
     // SAFETY: `errno` is this thread's own, and the interrupted code may be about to look at it.
     let saved = unsafe { *errno };
     // SAFETY: this thread faulted at the address, so it holds the view that it is in.
-    let area = if from_kernel && !is_answer { unsafe { registry::find(address) } } else { None };
+    let area = if is_fault { unsafe { registry::find(address) } } else { None };
     let is_dealt = match area {
         Some(area) if signal == libc::SIGBUS => tell(area, address),
         Some(area) => {
