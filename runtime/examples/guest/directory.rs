@@ -3,7 +3,7 @@
 
 use crate::report::say;
 use crate::target::{Result, Target};
-use crate::tools::show;
+use crate::tools::{run, show};
 use rustix::fs::{AtFlags, FallocateFlags, StatxFlags, fallocate, ioctl_ficlone, statvfs, statx, syncfs};
 use rustix::io::Errno;
 use rustix::ioctl::{Opcode, Updater, ioctl};
@@ -27,10 +27,14 @@ pub struct Directory {
 }
 
 impl Directory {
+    /// The XFS on a device, which is mounted with direct access.
+    pub fn mounted(device: &Path) -> Self {
+        Directory { device: device.to_owned(), point: PathBuf::from("/mnt"), options: c"dax=always" }
+    }
+
     /// Makes an XFS on a device, and mounts it with direct access.
     pub fn make(device: &Path) -> Result<Self> {
-        let mut directory =
-            Directory { device: device.to_owned(), point: PathBuf::from("/mnt"), options: c"dax=always" };
+        let mut directory = Self::mounted(device);
         create_dir_all(&directory.point)?;
         directory.format("reflink=1,rmapbt=1")?;
         if let Err(error) = directory.mount() {
@@ -54,6 +58,18 @@ impl Directory {
         self.remount()
     }
 
+    /// Makes it anew, when it is not mounted, and mounts it with direct access.
+    pub fn renew(&mut self) -> Result<()> {
+        self.options = c"dax=always";
+        run(&format!("mkfs.xfs -q -f -m reflink=1,rmapbt=1 {}", self.device.display()), 0)?;
+        self.mount()
+    }
+
+    /// What it lies on.
+    pub fn device(&self) -> &Path {
+        &self.device
+    }
+
     /// Where a file is.
     pub fn path(&self, file: &str) -> PathBuf {
         self.point.join(file)
@@ -68,7 +84,8 @@ impl Directory {
         show(&format!("mkfs.xfs -q -f -m {features} {}", self.device.display()), 0)
     }
 
-    fn mount(&self) -> Result<()> {
+    /// Mounts it.
+    pub fn mount(&self) -> Result<()> {
         Ok(mount(&self.device, &self.point, "xfs", MountFlags::empty(), self.options)?)
     }
 

@@ -4,19 +4,24 @@
 //! guest                        as the guest's first process: makes the machine ready, runs the cases, powers off
 //! guest DEVDAX DEVDAX PMEM     the cases alone, on devices whose contents are lost: two devdax devices, of which the
 //!                              second is mapped in pages, and one for XFS
+//! guest error CASE ON DEVICE   one media error, on `paxfs` or `xfs`
+//! guest map HOW FILE           maps a file until standard input ends, and says which signal came; HOW is `early` or `late`
 //! ```
 //!
 //! * [`cases`]: what is done on all, the same by name; [`target`]: on what; [`volume`] (paxfs on devdax) and
 //!   [`directory`] (XFS, `-o dax=always`): the two kinds of it.
 //! * [`media`]: what only paxfs has to do with media: which tools work on devdax, and what makes a store last where.
+//! * [`errors`]: pages that fail under each kind of structure, and what each does about it; [`poison`]: how they are made to.
 //! * [`machine`]: the guest itself; [`tools`]: programs in it; [`report`]: the lines that say what came out.
 //!
-//! A new case is an entry of [`cases::CASES`].
+//! A new case is an entry of [`cases::CASES`], or of a table in [`errors`].
 
 mod cases;
 mod directory;
+mod errors;
 mod machine;
 mod media;
+mod poison;
 mod report;
 mod target;
 mod tools;
@@ -31,7 +36,9 @@ use target::Result;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["map", early, file] => errors::map_and_listen(early, file.as_ref()),
         [devdax, pages, pmem] => run(devdax.as_ref(), pages.as_ref(), pmem.as_ref()).map(|()| report::end()),
+        ["error", case, on, device] => errors::run_one(case, on, device.as_ref()),
         [] if std::process::id() == 1 => machine::init(),
         _ => Err("usage: guest DEVDAX DEVDAX PMEM".into()),
     };
@@ -66,5 +73,6 @@ fn run(devdax: &Path, pages: &Path, pmem: &Path) -> Result<()> {
         media::look_at_volume(volume)?;
     }
     media::engine_on_xfs(&mut xfs)?;
-    xfs.unmount()
+    xfs.unmount()?;
+    errors::run_all(devdax, pages, &mut xfs)
 }

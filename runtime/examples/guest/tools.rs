@@ -2,20 +2,35 @@
 
 use crate::report::say;
 use crate::target::Result;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
-/// Runs a command; fails unless it exits with `status`.
+/// Runs a command and shows it; fails unless it exits with `status`.
 pub fn show(line: &str, status: i32) -> Result<()> {
     say(&format!("$ {line}"));
+    let (text, ended) = output(line)?;
+    text.lines().for_each(say);
+    check(line, ended, status)
+}
+
+/// Runs a command; fails unless it exits with `status`.
+pub fn run(line: &str, status: i32) -> Result<()> {
+    let (text, ended) = output(line)?;
+    check(line, ended, status).map_err(|error| format!("{error}: {}", text.trim_end()).into())
+}
+
+/// What a command prints, and how it ends.
+fn output(line: &str) -> Result<(String, ExitStatus)> {
     let mut words = line.split(' ');
     let program = words.next().unwrap_or_default();
     let output = Command::new(program).args(words).output().map_err(|error| format!("{program}: {error}"))?;
-    for stream in [&output.stdout, &output.stderr] {
-        String::from_utf8_lossy(stream).lines().for_each(say);
-    }
-    if output.status.code() == Some(status) {
+    let text = [output.stdout, output.stderr].concat();
+    Ok((String::from_utf8_lossy(&text).into_owned(), output.status))
+}
+
+fn check(line: &str, ended: ExitStatus, status: i32) -> Result<()> {
+    if ended.code() == Some(status) {
         Ok(())
     } else {
-        Err(format!("{line}: {}, not exit status {status}", output.status).into())
+        Err(format!("{line}: {ended}, not exit status {status}").into())
     }
 }

@@ -43,6 +43,11 @@ impl Volume {
         })
     }
 
+    /// How many blocks are recorded as bad.
+    pub fn bad(&self) -> Result<u64> {
+        Ok(self.engine()?.statistics()?.bad)
+    }
+
     /// What it lies on.
     pub fn path(&self) -> &Path {
         &self.path
@@ -59,11 +64,13 @@ impl Volume {
         self.engine.take().map_or(Ok(()), |engine| Ok(engine.close()?))
     }
 
-    fn engine(&self) -> Result<&Engine> {
+    /// The engine.
+    pub fn engine(&self) -> Result<&Engine> {
         self.engine.as_ref().ok_or_else(|| "the volume is closed".into())
     }
 
-    fn file(&self, name: &str) -> Result<File> {
+    /// A file, which is made if it is not there.
+    pub fn file(&self, name: &str) -> Result<File> {
         let engine = self.engine()?;
         let inode = match engine.lookup(engine.root(), name.as_bytes()) {
             Err(Error::NotFound) => engine.create(engine.root(), name.as_bytes(), &New::default()),
