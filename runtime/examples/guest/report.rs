@@ -4,19 +4,23 @@
 //! say     TEXT                              to be shown as it is
 //! row     CASE    PROMISED    PAXFS    XFS  a row of the table; no XFS where it has no part in the case
 //! failed  TEXT                              why there is no more
-//! end                                       all was done
+//! end     LINES                             all was done, and so many lines of the first two kinds came before
 //! ```
 
 use std::error::Error;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Lines that were sent.
+static LINES: AtomicUsize = AtomicUsize::new(0);
 
 /// A line to be shown as it is.
 pub fn say(text: &str) {
-    println!("say\t{text}");
+    send(&format!("say\t{text}"));
 }
 
 /// A row of the table.
 pub fn row(case: &str, promised: &str, paxfs: &str, xfs: &str) {
-    println!("row\t{case}\t{promised}\t{paxfs}\t{xfs}");
+    send(&format!("row\t{case}\t{promised}\t{paxfs}\t{xfs}"));
 }
 
 /// Why there is no more.
@@ -26,5 +30,10 @@ pub fn failed(error: &dyn Error) {
 
 /// That all was done.
 pub fn end() {
-    println!("end");
+    println!("end\t{}", LINES.load(Ordering::Relaxed));
+}
+
+fn send(line: &str) {
+    println!("{line}");
+    LINES.fetch_add(1, Ordering::Relaxed);
 }

@@ -13,6 +13,17 @@ const NVDIMMS: usize = 3;
 /// What each has, in MiB: the least that XFS takes (300), and what goes to labels and to the kernel's notes on each page.
 const NVDIMM_MIB: u64 = 322;
 
+/// Runs a program, and ends it when standard input does: when this process is gone, however it ended.
+const WATCHED: &str = r#"exec 3<&0
+"$@" </dev/null 3<&- &
+program=$!
+{ read -r _ <&3; kill "$program"; } 2>&- &
+watcher=$!
+wait "$program"
+status=$?
+kill "$watcher" 2>&-
+exit "$status""#;
+
 /// Lines of the console that a failure shows.
 const LAST_LINES: usize = 20;
 
@@ -40,7 +51,8 @@ impl Machine<'_> {
         for path in [&self.console(), &report] {
             File::create(path).with_context(|| format!("{}", path.display()))?;
         }
-        let mut qemu = Command::new(self.qemu);
+        let mut qemu = Command::new("sh");
+        qemu.args(["-c", WATCHED, "sh"]).arg(self.qemu);
         let processor =
             if self.kvm { ["-accel", "kvm", "-cpu", "host"] } else { ["-accel", "tcg", "-cpu", "max"] };
         qemu.args(processor).args(["-machine", "q35,nvdimm=on", "-smp", "2", "-m", "1G,slots=3,maxmem=4G"]);
@@ -55,15 +67,16 @@ impl Machine<'_> {
         for port in [&self.console(), &report] {
             qemu.arg("-serial").arg(format!("file:{}", port.display()));
         }
-        qemu.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&messages)?);
+        qemu.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(File::create(&messages)?);
         let began = Instant::now();
         let mut child = qemu.spawn().with_context(|| format!("{}", self.qemu.display()))?;
+        let mut life = child.stdin.take();
         let ended = loop {
             if let Some(ended) = child.try_wait()? {
                 break ended;
             }
             if began.elapsed() > self.timeout {
-                child.kill()?;
+                drop(life.take());
                 child.wait()?;
                 let seconds = self.timeout.as_secs();
                 return Err(self.explain(&anyhow!("the guest has not ended after {seconds} s")));

@@ -1,6 +1,6 @@
 //! What came out in the guest. The form of its lines is told in `runtime/examples/guest/report.rs`.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use std::fmt;
 
 /// All that the guest said.
@@ -9,7 +9,8 @@ pub struct Report<'a> {
     said: Vec<&'a str>,
     rows: Vec<Row<'a>>,
     failed: Option<&'a str>,
-    ended: bool,
+    /// How many lines the guest says that it sent, once it is done.
+    sent: Option<usize>,
 }
 
 /// One case.
@@ -25,25 +26,27 @@ struct Row<'a> {
 impl<'a> Report<'a> {
     /// Reads the guest's lines.
     pub fn parse(lines: &'a str) -> Result<Self> {
-        let mut report = Report { said: Vec::new(), rows: Vec::new(), failed: None, ended: false };
+        let mut report = Report { said: Vec::new(), rows: Vec::new(), failed: None, sent: None };
         for line in lines.lines() {
             match line.split('\t').collect::<Vec<_>>().as_slice() {
                 ["say", ..] => report.said.push(line.strip_prefix("say\t").unwrap_or_default()),
                 ["row", case, promised, paxfs, xfs] => report.rows.push(Row { case, promised, paxfs, xfs }),
                 ["failed", why] => report.failed = Some(why),
-                ["end"] => report.ended = true,
+                ["end", lines] => report.sent = Some(lines.parse().context("how many lines it sent")?),
                 _ => bail!("the guest says what nobody understands: {line}"),
             }
         }
         Ok(report)
     }
 
-    /// Fails unless the guest came to its end.
+    /// Fails unless the guest came to its end, and all came here that it sent.
     pub fn complete(&self) -> Result<()> {
         if let Some(why) = self.failed {
             bail!("the guest gave up: {why}");
         }
-        ensure!(self.ended, "the guest ended before it was done");
+        let sent = self.sent.context("the guest ended before it was done")?;
+        let came = self.said.len() + self.rows.len();
+        ensure!(came == sent, "of {sent} lines that the guest sent {came} came");
         Ok(())
     }
 
@@ -94,10 +97,11 @@ mod tests {
 
     #[test]
     fn a_table_says_what_is_promised_where_it_was_not_kept() {
-        let lines = "say\tLinux\r\nrow\tfirst\tzeros\tzeros\tzeros\r\nrow\t2nd\tzeros\t0xa5\tzeros\nend\n";
+        let lines = "say\tLinux\r\nrow\tfirst\tzeros\tzeros\tzeros\r\nrow\t2nd\tzeros\t0xa5\tzeros\nend\t3\n";
         let report = Report::parse(lines).unwrap();
         let text = "Linux\n\ncase   paxfs            XFS\nfirst  zeros            the same\n2nd    0xa5, NOT zeros  the same\n";
         assert_eq!(report.to_string(), text);
+        report.complete().unwrap();
         assert_eq!(report.judge().unwrap_err().to_string(), "paxfs did not do what is promised: 2nd");
     }
 
@@ -106,6 +110,7 @@ mod tests {
         let complete = |lines| Report::parse(lines).unwrap().complete().unwrap_err().to_string();
         assert_eq!(complete("say\tLinux\n"), "the guest ended before it was done");
         assert_eq!(complete("failed\tno device\n"), "the guest gave up: no device");
-        assert!(Report::parse("row\tfirst\n").is_err());
+        assert_eq!(complete("say\tLinux\nend\t3\n"), "of 3 lines that the guest sent 1 came");
+        assert!(Report::parse("row\tfirst\n").is_err() && Report::parse("end\n").is_err());
     }
 }
