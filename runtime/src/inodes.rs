@@ -180,10 +180,17 @@ impl Inodes {
     /// The dirty cells, in the order of their numbers; they count as clean from now on. For a commit, while no operation
     /// runs.
     pub fn take_dirty(&self) -> Vec<Arc<Cell>> {
-        let mut dirty = core::mem::take(&mut *lock(&self.dirty));
-        self.dirty_count.store(0, Ordering::Relaxed);
-        dirty.sort_unstable_by_key(|cell| cell.number);
-        dirty
+        self.take_dirty_of(|_| true)
+    }
+
+    /// As [`Inodes::take_dirty`], those that are meant.
+    pub fn take_dirty_of(&self, is_meant: impl Fn(u64) -> bool) -> Vec<Arc<Cell>> {
+        let mut dirty = lock(&self.dirty);
+        let (mut taken, left): (Vec<_>, Vec<_>) = dirty.drain(..).partition(|cell| is_meant(cell.number));
+        self.dirty_count.store(left.len(), Ordering::Relaxed);
+        *dirty = left;
+        taken.sort_unstable_by_key(|cell| cell.number);
+        taken
     }
 
     /// Forgets cells that nobody holds, of one part of the table, until at most its share of `limit` is left; the next

@@ -197,13 +197,16 @@ impl Pages {
 
     fn set_dirty(&self, block: u64, page: &Page, lines: u64) {
         let new = lines & !page.lines.fetch_or(lines, Ordering::Relaxed);
-        if new != 0 {
+        // What is fresh does not go through the journal.
+        let is_logged = page.state.load(Ordering::Relaxed) & FRESH == 0;
+        if new != 0 && is_logged {
             let bytes = usize::try_from(new.count_ones()).unwrap_or(64) * LINE_SIZE;
             self.dirty_bytes.fetch_add(bytes, Ordering::Relaxed);
         }
         if page.state.fetch_or(DIRTY | VERIFIED, Ordering::Relaxed) & DIRTY == 0 {
             lock(&self.dirty).push(block);
-            self.dirty_bytes.fetch_add(size_of::<JournalRecord>(), Ordering::Relaxed);
+            let bytes = if is_logged { size_of::<JournalRecord>() } else { 0 };
+            self.dirty_bytes.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 
@@ -243,8 +246,8 @@ impl Pages {
     pub unsafe fn fresh(&self, block: u64) -> &mut [u8; 4096] {
         let page = self.page_or(block, || Page::new([0; 4096], 0));
         page.state.fetch_and(!(FREED | UNSOUND | WHOLE), Ordering::Relaxed);
-        self.set_dirty(block, page, u64::MAX);
         page.state.fetch_or(FRESH, Ordering::Relaxed);
+        self.set_dirty(block, page, u64::MAX);
         // SAFETY: the caller's promise.
         let bytes = unsafe { &mut *page.bytes.get() };
         bytes.fill(0);

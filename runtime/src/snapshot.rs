@@ -25,7 +25,7 @@ use paxfs_format::hash::DISAMBIGUATOR;
 use paxfs_format::inode::{FileType, Fork, ForkFormat, Inode, InodeFlags, PAYLOAD_SIZE};
 use paxfs_format::journal::LINE_SIZE;
 use paxfs_format::superblock::ReadOnlyCompatible;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use zerocopy::FromZeros;
 
@@ -300,6 +300,12 @@ impl Copying<'_> {
     fn make(&self) -> Result<Arc<Cell>> {
         let mut copies = Vec::new();
         let made = self.new_inodes(&mut copies).and_then(|()| self.fill_all(&copies));
+        // Most of them are in blocks that are new, and take no place in the journal: they must not count as if they did, or
+        // the next to change something would have to wait for a commit.
+        let numbers: HashSet<u64> = copies.iter().map(|copy| copy.number).collect();
+        for copy in self.core.inodes.take_dirty_of(|number| numbers.contains(&number)) {
+            self.core.seal_inode(&copy, self.joined.context.generation);
+        }
         if made.is_err() {
             let names = Names { core: self.core, joined: self.joined };
             for copy in &copies {
