@@ -153,6 +153,19 @@ impl Pages {
         self.dirty_bytes.load(Ordering::Relaxed)
     }
 
+    /// Counts again what the journal takes: nothing of blocks that are fresh until now. What is made fresh later counts, as a
+    /// measure of what has yet to follow.
+    pub fn discount_fresh(&self) {
+        let dirty = lock(&self.dirty);
+        let logged = dirty.iter().filter_map(|block| self.known(*block));
+        let logged = logged.filter(|page| page.state.load(Ordering::Relaxed) & (FRESH | WHOLE) != FRESH);
+        let bytes = logged.map(|page| {
+            let lines = usize::try_from(page.lines.load(Ordering::Relaxed).count_ones()).unwrap_or(64);
+            lines * LINE_SIZE + size_of::<JournalRecord>()
+        });
+        self.dirty_bytes.store(bytes.sum(), Ordering::Relaxed);
+    }
+
     /// Where the page of a block is.
     #[allow(clippy::indexing_slicing)] // There is a table at least; remainders are below the number of places.
     fn place(&self, block: u64) -> &AtomicPtr<Page> {
@@ -197,16 +210,13 @@ impl Pages {
 
     fn set_dirty(&self, block: u64, page: &Page, lines: u64) {
         let new = lines & !page.lines.fetch_or(lines, Ordering::Relaxed);
-        // What is fresh does not go through the journal.
-        let is_logged = page.state.load(Ordering::Relaxed) & FRESH == 0;
-        if new != 0 && is_logged {
+        if new != 0 {
             let bytes = usize::try_from(new.count_ones()).unwrap_or(64) * LINE_SIZE;
             self.dirty_bytes.fetch_add(bytes, Ordering::Relaxed);
         }
         if page.state.fetch_or(DIRTY | VERIFIED, Ordering::Relaxed) & DIRTY == 0 {
             lock(&self.dirty).push(block);
-            let bytes = if is_logged { size_of::<JournalRecord>() } else { 0 };
-            self.dirty_bytes.fetch_add(bytes, Ordering::Relaxed);
+            self.dirty_bytes.fetch_add(size_of::<JournalRecord>(), Ordering::Relaxed);
         }
     }
 
@@ -246,8 +256,8 @@ impl Pages {
     pub unsafe fn fresh(&self, block: u64) -> &mut [u8; 4096] {
         let page = self.page_or(block, || Page::new([0; 4096], 0));
         page.state.fetch_and(!(FREED | UNSOUND | WHOLE), Ordering::Relaxed);
-        page.state.fetch_or(FRESH, Ordering::Relaxed);
         self.set_dirty(block, page, u64::MAX);
+        page.state.fetch_or(FRESH, Ordering::Relaxed);
         // SAFETY: the caller's promise.
         let bytes = unsafe { &mut *page.bytes.get() };
         bytes.fill(0);

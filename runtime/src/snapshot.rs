@@ -306,6 +306,7 @@ impl Copying<'_> {
         for copy in self.core.inodes.take_dirty_of(|number| numbers.contains(&number)) {
             self.core.seal_inode(&copy, self.joined.context.generation);
         }
+        self.core.pages().discount_fresh();
         if made.is_err() {
             let names = Names { core: self.core, joined: self.joined };
             for copy in &copies {
