@@ -52,7 +52,7 @@ fn run(image: &str, bytes: u64) -> Result<()> {
     println!("all stored to: {:.1} % mapped by 2 MiB", mapped(&view)? * 100.0);
     let before = file.extents()?;
     view.sync(0..bytes)?;
-    engine.snapshot(large, engine.root(), b"snapshot", Access::ReadOnly)?;
+    engine.snapshot(large, engine.root(), b"cut", Access::ReadOnly)?;
     // Every tenth 2 MiB.
     (0..bytes / HUGE).step_by(10).for_each(|frame| store(&view, frame * HUGE + 12_345));
     all.clone().for_each(|page| load(&view, page * PAGE));
@@ -61,10 +61,9 @@ fn run(image: &str, bytes: u64) -> Result<()> {
         let (offset, start, length) = (extent.offset.get(), extent.start.get(), extent.length.get());
         println!("extent {offset} {start} {length}");
     }
-    engine.remove_tree(engine.root(), b"snapshot")?;
+    engine.remove_tree(engine.root(), b"cut")?;
     engine.sync()?;
-    all.for_each(|page| store(&view, page * PAGE));
-    let pause = pause(&engine, large, &view)?;
+    let pause = pause(&engine, large, &view, || all.clone().for_each(|page| store(&view, page * PAGE)))?;
     println!("{} MiB dirty: {pause}", bytes >> 20);
     view.sync(0..bytes)?;
     drop(view);
@@ -80,9 +79,10 @@ fn run(image: &str, bytes: u64) -> Result<()> {
             .collect::<std::result::Result<_, _>>()?;
         views.iter().for_each(|view| store(view, 0));
         engine.sync()?;
-        views.iter().step_by(usize::try_from(count / 10)?).for_each(|view| store(view, 0));
+        let tenth = usize::try_from(count / 10)?;
+        let dirty = || views.iter().step_by(tenth).for_each(|view| store(view, 0));
         if let Some(view) = views.first() {
-            println!("{count} files mapped, 10 dirty: {}", self::pause(&engine, directory, view)?);
+            println!("{count} files mapped, 10 dirty: {}", self::pause(&engine, directory, view, dirty)?);
         }
     }
     engine.close()?;
@@ -130,12 +130,15 @@ fn mapped(view: &View) -> Result<f64> {
     Ok((kibibytes * 1024) as f64 / length as f64)
 }
 
-/// How long a thread that stores to a page all the time is stopped at most by a snapshot; beside it how long it is when
-/// there is none, for this machine has its own ideas.
-fn pause(engine: &Engine, tree: u64, view: &View) -> Result<String> {
+/// How long a thread that stores to a page all the time is stopped at most by a snapshot, and how long that takes: medians
+/// of rounds, each with `dirty` before.
+fn pause(engine: &Engine, tree: u64, view: &View, dirty: impl Fn()) -> Result<String> {
     let mut pauses = Vec::new();
     let mut lengths = Vec::new();
     for round in 0..5 {
+        // What the last round left is no part of this one.
+        engine.sync()?;
+        dirty();
         let stop = AtomicBool::new(false);
         let name = format!("pause {round}");
         let (longest, length) = std::thread::scope(|scope| {

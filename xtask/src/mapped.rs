@@ -11,7 +11,7 @@ use std::process::Command;
 /// Where, and how much.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Mebibytes of the mapped file; its volume has four times as many
+    /// Mebibytes of the mapped file; its volume has four times as many, an aged one eight times
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     size: u64,
     /// Times that the volume's size is written before, as `cargo xtask age` does
@@ -67,7 +67,8 @@ fn measure(
     };
     make(1024)?;
     succeed(Command::new(faults).arg(&image))?;
-    make(arguments.size * 4)?;
+    // An aged one is full to 70 %.
+    make(arguments.size * if arguments.age > 0 { 8 } else { 4 })?;
     if arguments.age > 0 {
         succeed(Command::new(age).arg(&image).arg(arguments.age.to_string()))?;
     }
