@@ -313,21 +313,32 @@ impl Writer<'_> {
         let mut at = blocks.start;
         let mut tried = 0;
         let mut number = self.core.home(self.number);
+        // Whole 2 MiB in any group go before pieces in this one.
+        let mut has_frames = large;
         while at < blocks.end {
             let goal =
                 state.goal.filter(|(file, _)| *file == at).and_then(|(_, block)| geometry.locate(block));
             if let Some(goal) = goal {
                 number = goal.group;
             }
+            let by_frames = has_frames && at.is_multiple_of(HUGE_BLOCKS) && blocks.end - at >= HUGE_BLOCKS;
             let request = Request {
                 want: u32::try_from(blocks.end - at).unwrap_or(u32::MAX),
-                ahead: u32::try_from(ahead).unwrap_or(0),
+                ahead: if by_frames { 0 } else { u32::try_from(ahead).unwrap_or(0) },
                 goal: goal.map(|goal| goal.block),
-                fit: if large { Fit::Congruent(at) } else { Fit::Packed },
+                fit: match large {
+                    true if by_frames => Fit::Frames(at),
+                    true => Fit::Congruent(at),
+                    false => Fit::Packed,
+                },
                 urgent: purpose == Purpose::Copy,
             };
             let Some((start, given)) = self.core.group(number)?.allocate(&request) else {
                 tried += 1;
+                if tried > geometry.groups() && by_frames {
+                    (has_frames, tried, number) = (false, 0, self.core.home(self.number));
+                    continue;
+                }
                 if tried > geometry.groups() {
                     self.give_back(&extents)?;
                     return Err(Error::NoSpace);

@@ -10,6 +10,8 @@ pub enum Fit {
     Packed,
     /// At a block that is congruent to this file block modulo 2 MiB.
     Congruent(u64),
+    /// As that, in whole 2 MiB, or not at all.
+    Frames(u64),
 }
 
 /// A wish for blocks.
@@ -78,6 +80,19 @@ impl Group {
 
     fn find(&mut self, want: u32, goal: Option<u32>, fit: Fit) -> Option<(u32, u32)> {
         let huge = block_u32(HUGE_BLOCKS);
+        if let Fit::Frames(offset) = fit {
+            let residue = block_u32(offset % HUGE_BLOCKS);
+            let whole = want / huge * huge;
+            let goes_on = goal.filter(|goal| goal % huge == residue).and_then(|goal| {
+                let length = self.usable.free_at(goal)?.min(whole) / huge * huge;
+                (length > 0).then_some((goal, length))
+            });
+            let found = |most: u32| self.usable.find_aligned(most, residue).map(|start| (start, most));
+            return goes_on
+                .or_else(|| found(whole))
+                .or_else(|| found(huge))
+                .filter(|(_, length)| *length > 0);
+        }
         if let Some(goal) = goal
             && let Some(length) = self.usable.free_at(goal)
             // The end of a file need not be where it would break a 2 MiB run.
