@@ -19,6 +19,7 @@
 pub mod bad;
 pub mod badblocks;
 pub mod blocks;
+pub mod chain;
 pub mod chunk;
 pub mod cluster;
 pub mod declare;

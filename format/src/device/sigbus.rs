@@ -9,68 +9,32 @@
 //! failed which nobody has touched (`BUS_MCEERR_AO`, for who asked for it) is dropped: who needs it meets the error, and a
 //! signal that comes at any time finds nobody who holds the mapping.
 //!
-//! A signal that is none of ours goes where it went before: to the handler that was installed (Rust's own, which
-//! looks for stack overflows, is always one), or to its default action. Only async-signal-safe work is done:
-//! atomics, and the system calls `mmap`, `sigaction` and `raise`.
+//! A signal that is none of ours goes where it went before ([`Chain`]). Only async-signal-safe work is done: atomics, and the
+//! system calls `mmap`, `sigaction` and `raise`.
 #![allow(unsafe_code)]
 
 use std::io;
-use std::mem::{MaybeUninit, transmute};
-use std::ptr;
-use std::sync::{Mutex, OnceLock, PoisonError};
 
 use libc::{c_int, c_short, c_void, siginfo_t};
 
 use super::registry;
+use crate::chain::Chain;
 use crate::geometry::BLOCK_SIZE;
 
-/// The action that was installed before ours.
-static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
+/// The handler of SIGBUS, and the one that was there before.
+static CHAIN: Chain = Chain::new(libc::SIGBUS);
 
 /// Installs the handler, the first time it is called.
 ///
 /// # Errors
 ///
-/// None that `sigaction` is documented to give for what is asked here.
+/// As for [`Chain::install`].
 pub(super) fn install() -> io::Result<()> {
-    static INSTALLED: Mutex<bool> = Mutex::new(false);
-    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
-    if *installed {
-        return Ok(());
-    }
-    // Known before ours can run, so that the handler never finds it missing.
-    PREVIOUS.get_or_init(|| action(None).unwrap_or_else(|_| default_action()));
-    let mut ours = default_action();
-    ours.sa_sigaction = on_sigbus as *const () as usize;
-    // On the alternate stack where a thread has one, as Rust's handler: it may be a stack overflow that is none of
-    // ours.
-    ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-    action(Some(&ours))?;
-    *installed = true;
-    Ok(())
-}
-
-/// An action that is the default of the signal, with no flags and an empty mask.
-fn default_action() -> libc::sigaction {
-    // SAFETY: a `sigaction` is integers, an optional function and a set of bits: all zeros is a valid one, and
-    // means SIG_DFL, no flags, no signals.
-    unsafe { MaybeUninit::zeroed().assume_init() }
-}
-
-/// Asks for the action of SIGBUS, and sets it if one is given. Async-signal-safe.
-fn action(new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
-    let mut old = default_action();
-    let new = new.map_or(ptr::null(), ptr::from_ref);
-    // SAFETY: `new` is null or a valid action, `old` is a place for one.
-    if unsafe { libc::sigaction(libc::SIGBUS, new, &raw mut old) } == 0 {
-        Ok(old)
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    CHAIN.install(on_sigbus)
 }
 
 /// The handler.
-extern "C" fn on_sigbus(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+extern "C" fn on_sigbus(_signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     // SAFETY: the address of this thread's `errno`, and the `siginfo_t` that the kernel gives to an SA_SIGINFO
     // handler, which for a SIGBUS of its own (a positive code) has an address in it.
     let (errno, code, address) = unsafe {
@@ -91,7 +55,7 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut siginfo_t, context: *mut c_voi
     // SAFETY: as above.
     unsafe { *errno = saved };
     if !absorbed {
-        pass_on(signal, info, context, from_kernel);
+        CHAIN.pass_on(info, context, from_kernel);
     }
 }
 
@@ -114,32 +78,4 @@ unsafe fn is_one_block(info: *const siginfo_t) -> bool {
     // SAFETY: it is laid out so, as the caller promises, and a `siginfo_t` is larger.
     let vague_bits = unsafe { (*info.cast::<Info>()).vague_bits };
     u32::try_from(vague_bits).is_ok_and(|bits| bits <= BLOCK_SIZE.trailing_zeros())
-}
-
-/// Does what would have happened without this handler.
-fn pass_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void, from_kernel: bool) {
-    let previous = PREVIOUS.get().copied().unwrap_or_else(default_action);
-    match previous.sa_sigaction {
-        // The kernel lets no one ignore a fault; a signal sent by a process was to be ignored.
-        libc::SIG_IGN if !from_kernel => {}
-        libc::SIG_DFL | libc::SIG_IGN => {
-            // The instruction runs again when we return, and then ends the process with the right signal and core.
-            let _ = action(Some(&default_action()));
-            if !from_kernel {
-                // SAFETY: `raise` has no preconditions; the signal waits until we return, as it is blocked here.
-                unsafe { libc::raise(signal) };
-            }
-        }
-        handler if previous.sa_flags & libc::SA_SIGINFO != 0 => {
-            // SAFETY: a handler installed with SA_SIGINFO is a function of these three arguments, which are those
-            // the kernel made for this signal.
-            let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) = unsafe { transmute(handler) };
-            handler(signal, info, context);
-        }
-        handler => {
-            // SAFETY: a handler installed without SA_SIGINFO is a function of the signal number.
-            let handler: extern "C" fn(c_int) = unsafe { transmute(handler) };
-            handler(signal);
-        }
-    }
 }

@@ -7,63 +7,27 @@
 //! That a page of a view has failed which nobody has touched (`BUS_MCEERR_AO`, for who asked for it) is dropped: it comes at any
 //! time, and this thread may hold what it takes to deal with it. Who needs the page meets the error.
 //!
-//! An address in no view goes where it went before: to the handler that was installed, or to the default action. Only
-//! async-signal-safe work is done: atomics, `mprotect`, `futex`, `clock_gettime`, and the queueing of a SIGBUS.
+//! An address in no view goes where it went before ([`Chain`]). Only async-signal-safe work is done: atomics, `mprotect`,
+//! `futex`, `clock_gettime`, and the queueing of a SIGBUS.
 #![allow(unsafe_code)]
 
 use super::area::Area;
 use super::fault::{Fault, Outcome};
 use super::{registry, request};
 use core::ffi::{c_int, c_void};
-use core::mem::{MaybeUninit, transmute};
-use core::ptr;
 use libc::siginfo_t;
+use paxfs_format::chain::Chain;
 use std::io;
-use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// The signals that are handled.
-const SIGNALS: [c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
-
-/// The action of each that was installed before ours.
-static PREVIOUS: [OnceLock<libc::sigaction>; 2] = [const { OnceLock::new() }; 2];
+/// The handlers, and those that were there before.
+static FAULTS: Chain = Chain::new(libc::SIGSEGV);
+static MEDIUM: Chain = Chain::new(libc::SIGBUS);
 
 /// Installs the handler and starts the workers, the first time it is called.
 pub(super) fn install() -> io::Result<()> {
-    static INSTALLED: Mutex<bool> = Mutex::new(false);
-    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
-    if *installed {
-        return Ok(());
-    }
     request::start_workers();
-    let mut ours = default_action();
-    ours.sa_sigaction = on_fault as *const () as usize;
-    // On the alternate stack where a thread has one: the fault may be a stack overflow that is none of ours.
-    ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-    for (signal, previous) in SIGNALS.into_iter().zip(&PREVIOUS) {
-        // Known before ours can run.
-        previous.get_or_init(|| action(signal, None).unwrap_or_else(|_| default_action()));
-        action(signal, Some(&ours))?;
-    }
-    *installed = true;
-    Ok(())
-}
-
-/// An action that is the default of the signal.
-fn default_action() -> libc::sigaction {
-    // SAFETY: a `sigaction` is integers, an optional function and a set of bits: all zeros is a valid one.
-    unsafe { MaybeUninit::zeroed().assume_init() }
-}
-
-/// Asks for the action of a signal, and sets it if one is given. Async-signal-safe.
-fn action(signal: c_int, new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
-    let mut old = default_action();
-    let new = new.map_or(ptr::null(), ptr::from_ref);
-    // SAFETY: `new` is null or a valid action, `old` is a place for one.
-    if unsafe { libc::sigaction(signal, new, &raw mut old) } == 0 {
-        Ok(old)
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    FAULTS.install(on_fault)?;
+    MEDIUM.install(on_fault)
 }
 
 /// Whether the access was a store.
@@ -107,8 +71,7 @@ extern "C" fn on_fault(signal: c_int, info: *mut siginfo_t, context: *mut c_void
         Some(area) if signal == libc::SIGBUS => tell(area, address),
         Some(area) => {
             if !resolve(area, address, context) {
-                // SAFETY: it has no preconditions.
-                raise_bus_error(unsafe { libc::gettid() }, address);
+                raise_bus_error(address);
             }
             true
         }
@@ -117,7 +80,8 @@ extern "C" fn on_fault(signal: c_int, info: *mut siginfo_t, context: *mut c_void
     // SAFETY: as above.
     unsafe { *errno = saved };
     if !is_dealt {
-        pass_on(signal, info, context, from_kernel);
+        let chain = if signal == libc::SIGBUS { &MEDIUM } else { &FAULTS };
+        chain.pass_on(info, context, from_kernel);
     }
 }
 
@@ -134,9 +98,8 @@ fn tell(area: &Area, address: usize) -> bool {
     area.block_at(address).is_some_and(|block| request::ask(area, block, Fault::Medium) == Outcome::Done)
 }
 
-/// Sends a thread of this process the SIGBUS that a program gets for a page that cannot be had. To the thread itself it comes
-/// when its handler returns.
-fn raise_bus_error(thread: c_int, address: usize) {
+/// Sends this thread the SIGBUS that a program gets for a page that cannot be had. It comes when the handler returns.
+fn raise_bus_error(address: usize) {
     /// As the kernel lays out a signal with an address.
     #[repr(C)]
     struct Info {
@@ -151,33 +114,7 @@ fn raise_bus_error(thread: c_int, address: usize) {
         Info { signal: libc::SIGBUS, errno: libc::EIO, code: libc::BUS_ADRERR, address, rest: [0; 13] };
     // SAFETY: a signal with a complete `siginfo_t` for a thread of this process, which may send itself any.
     unsafe {
-        libc::syscall(libc::SYS_rt_tgsigqueueinfo, libc::getpid(), thread, libc::SIGBUS, &raw const info);
-    }
-}
-
-/// Does what would have happened without this handler.
-fn pass_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void, from_kernel: bool) {
-    let ours = SIGNALS.into_iter().zip(&PREVIOUS).find(|(each, _)| *each == signal);
-    let previous = ours.and_then(|(_, previous)| previous.get().copied()).unwrap_or_else(default_action);
-    match previous.sa_sigaction {
-        libc::SIG_IGN if !from_kernel => {}
-        libc::SIG_DFL | libc::SIG_IGN => {
-            // The instruction runs again when we return, and then ends the process with the right signal and core.
-            let _ = action(signal, Some(&default_action()));
-            if !from_kernel {
-                // SAFETY: `raise` has no preconditions.
-                unsafe { libc::raise(signal) };
-            }
-        }
-        handler if previous.sa_flags & libc::SA_SIGINFO != 0 => {
-            // SAFETY: a handler installed with SA_SIGINFO is a function of these three arguments.
-            let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) = unsafe { transmute(handler) };
-            handler(signal, info, context);
-        }
-        handler => {
-            // SAFETY: a handler installed without SA_SIGINFO is a function of the signal number.
-            let handler: extern "C" fn(c_int) = unsafe { transmute(handler) };
-            handler(signal);
-        }
+        let (process, thread) = (libc::getpid(), libc::gettid());
+        libc::syscall(libc::SYS_rt_tgsigqueueinfo, process, thread, libc::SIGBUS, &raw const info);
     }
 }
