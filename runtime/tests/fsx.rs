@@ -12,7 +12,7 @@
 
 mod common;
 
-use common::{Disk, check};
+use common::{Disk, check, long_runs};
 use paxfs_runtime::engine::Engine;
 use paxfs_runtime::error::Error;
 use paxfs_runtime::file::{File, Open, Size};
@@ -324,18 +324,7 @@ fn run(ops: &[Op]) {
 /// So many operations as `PAXFS_FSX_OPS` says, in runs of 400.
 #[test]
 fn long_runs_read_as_a_vector_does() {
-    use proptest::strategy::ValueTree;
-    let wanted =
-        std::env::var("PAXFS_FSX_OPS").ok().and_then(|text| text.parse::<u64>().ok()).unwrap_or(2000);
-    let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let ops = proptest::collection::vec(op(), 400);
-    let mut done = 0;
-    while done < wanted {
-        let ops = ops.new_tree(&mut runner).unwrap().current();
-        run(&ops);
-        done += ops.len() as u64;
-    }
-    println!("{done} operations without a difference");
+    long_runs("PAXFS_FSX_OPS", 2000, 400, op(), run);
 }
 
 proptest! {

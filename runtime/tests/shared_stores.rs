@@ -5,13 +5,12 @@
 mod common;
 
 use common::crash::Crash;
-use common::volume;
+use common::{create, volume};
 use fastrand::Rng;
 use paxfs_format::device::Device;
 use paxfs_runtime::engine::{Dax, Engine, Options};
 use paxfs_runtime::file::{File, Open};
 use paxfs_runtime::medium::{Event, Granularity, Medium, Recorder};
-use paxfs_runtime::namespace::New;
 use paxfs_runtime::snapshot::Access;
 use paxfs_runtime::views::Sharing;
 use std::sync::Arc;
@@ -28,11 +27,6 @@ fn options() -> Options {
 fn open(engine: &Engine, name: &str) -> Option<File> {
     let inode = engine.lookup(engine.root(), name.as_bytes()).ok()?;
     Some(engine.open_file(inode, Open::WRITE).unwrap())
-}
-
-fn create(engine: &Engine, name: &str) -> File {
-    engine.create(engine.root(), name.as_bytes(), &New::default()).unwrap();
-    open(engine, name).unwrap()
 }
 
 fn first_byte(engine: &Engine, name: &str) -> Option<u8> {

@@ -9,11 +9,11 @@
 
 mod common;
 
+use common::create;
 use common::media::{Media, Volume};
 use core::ffi::{c_int, c_void};
-use paxfs_runtime::engine::{Dax, Engine};
-use paxfs_runtime::file::{File, Open};
-use paxfs_runtime::namespace::New;
+use paxfs_runtime::engine::Dax;
+use paxfs_runtime::file::Open;
 use paxfs_runtime::views::{Sharing, View};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
@@ -23,11 +23,6 @@ const BLOCK: u64 = 4096;
 const WHICH: &str = "PAXFS_SIGNALS_CHILD";
 /// What a child exits with when its own handler was called as it should be.
 const HANDLED: i32 = 42;
-
-fn create(engine: &Engine, name: &str) -> File {
-    let inode = engine.create(engine.root(), name.as_bytes(), &New::default()).unwrap();
-    engine.open_file(inode, Open::WRITE).unwrap()
-}
 
 fn at(view: &View, offset: usize) -> *mut u8 {
     view.address().unwrap().as_ptr().wrapping_add(offset)

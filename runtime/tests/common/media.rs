@@ -177,3 +177,24 @@ impl Medium for Coarse {
         })
     }
 }
+
+/// A test on each medium, with a check at the end.
+pub fn each(test: impl Fn(&Engine)) {
+    each_of(Media::all(), test);
+}
+
+/// As [`each`], on those where a page is mapped by itself.
+pub fn each_by_page(test: impl Fn(&Engine)) {
+    each_of(Media::all().into_iter().filter(|media| *media != Media::Coarse).collect(), test);
+}
+
+pub fn each_of(media: Vec<Media>, test: impl Fn(&Engine)) {
+    for media in media {
+        eprintln!("on {media:?}");
+        let volume = Volume::new(media, 32 << 20);
+        let engine = volume.open(Dax::Always);
+        test(&engine);
+        engine.close().unwrap();
+        volume.check();
+    }
+}

@@ -13,7 +13,12 @@ use paxfs_fsck::Finding;
 use paxfs_mkfs::builder::Builder;
 use paxfs_mkfs::options::{Features, Options};
 use paxfs_runtime::engine::{self, Engine};
+use paxfs_runtime::file::{File, Open};
 use paxfs_runtime::medium::{Granularity, Medium, Recorder};
+use paxfs_runtime::namespace::New;
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,4 +89,38 @@ pub fn findings(bytes: Vec<u8>) -> Result<Vec<Finding>, paxfs_fsck::Error> {
     let options = paxfs_fsck::Options { threads: std::num::NonZeroUsize::new(1), ..Default::default() };
     paxfs_fsck::check(&device, &options, &mut |finding| findings.push(finding))?;
     Ok(findings)
+}
+
+/// A new file in the root.
+pub fn create(engine: &Engine, name: &str) -> File {
+    let inode = engine.create(engine.root(), name.as_bytes(), &New::default()).unwrap();
+    engine.open_file(inode, Open::WRITE).unwrap()
+}
+
+/// What a file has in a range, as far as it goes.
+pub fn read(file: &File, offset: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    let there = file.read_at(offset, &mut bytes).unwrap();
+    bytes.truncate(there);
+    bytes
+}
+
+/// Runs of `length` operations each, until there were as many as the environment says.
+pub fn long_runs<O: Debug>(
+    variable: &str,
+    default: u64,
+    length: usize,
+    op: impl Strategy<Value = O>,
+    run: impl Fn(&[O]),
+) {
+    let wanted = kill::number_from(variable).unwrap_or(default);
+    let mut runner = TestRunner::deterministic();
+    let ops = proptest::collection::vec(op, length);
+    let mut done = 0;
+    while done < wanted {
+        let ops = ops.new_tree(&mut runner).unwrap().current();
+        run(&ops);
+        done += ops.len() as u64;
+    }
+    println!("{done} operations without a difference");
 }

@@ -19,6 +19,7 @@ mod model;
 mod op;
 
 use bench::Bench;
+use common::long_runs;
 use op::{Op, op};
 use proptest::prelude::*;
 
@@ -37,18 +38,7 @@ fn a_link_from_a_directory_to_itself_agrees_with_the_model() {
 /// So many operations as `PAXFS_MODEL_OPS` says, in runs of 500.
 #[test]
 fn long_runs_agree_with_the_model() {
-    use proptest::strategy::ValueTree;
-    let wanted =
-        std::env::var("PAXFS_MODEL_OPS").ok().and_then(|text| text.parse::<u64>().ok()).unwrap_or(10_000);
-    let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let ops = proptest::collection::vec(op(), 500);
-    let mut done = 0;
-    while done < wanted {
-        let ops = ops.new_tree(&mut runner).unwrap().current();
-        agree(&ops);
-        done += ops.len() as u64;
-    }
-    println!("{done} operations without a difference");
+    long_runs("PAXFS_MODEL_OPS", 10_000, 500, op(), agree);
 }
 
 proptest! {
