@@ -6,7 +6,7 @@ use crate::journal::Transaction;
 use std::collections::BTreeMap;
 
 /// A device, with some of its blocks replaced in memory. The device is not changed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Image<'d> {
     device: &'d Device,
     overlay: BTreeMap<u64, Box<[u8; 4096]>>,

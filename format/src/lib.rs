@@ -40,6 +40,7 @@ pub mod journal;
 pub mod names;
 pub mod node;
 pub mod owners;
+pub mod packed;
 pub mod path;
 pub mod record;
 pub mod refcount;

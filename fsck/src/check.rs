@@ -80,19 +80,40 @@ pub fn check(
 ///
 /// As [`check`].
 pub fn check_image(
-    mut image: Image<'_>,
+    image: Image<'_>,
     options: &Options<'_>,
     on_finding: &mut dyn FnMut(Finding),
 ) -> Result<Summary, Error> {
+    Ok(check_settled(image, options, false, on_finding)?.summary)
+}
+
+/// What a check leaves to those who go on with the volume.
+pub(crate) struct Checked<'d> {
+    pub summary: Summary,
+    /// The volume, with the journal applied.
+    pub image: Image<'d>,
+    /// The superblock that was believed.
+    pub found: Found,
+    /// The last transaction.
+    pub newest: u64,
+}
+
+/// Checks the volume on a device with some of its blocks replaced. `settled`: the journal has been dealt with.
+pub(crate) fn check_settled<'d>(
+    mut image: Image<'d>,
+    options: &Options<'_>,
+    settled: bool,
+    on_finding: &mut dyn FnMut(Finding),
+) -> Result<Checked<'d>, Error> {
     let stretch = Stretch::begin();
     let mut findings = Vec::new();
-    let (found, newest) = superblock(&mut image, options, &mut findings)?;
+    let (found, newest) = superblock(&mut image, options, settled, &mut findings)?;
     let mut summary = Summary::new(&found);
     let volume = Volume::new(image, found.superblock, found.geometry);
     if crate::superblocks::check_features(&found, &mut findings).is_err() {
         summary.refused = true;
         findings.into_iter().for_each(|finding| deliver_one(&volume, &mut summary, on_finding, finding));
-        return Ok(summary);
+        return Ok(Checked { summary, image: volume.blocks, found, newest });
     }
     let (groups, disputes) = groups::open(&volume, newest, &mut findings);
     let mut check = new_check(&volume, groups);
@@ -114,13 +135,15 @@ pub fn check_image(
     run.charge(0, stretch);
     run.deliver(findings);
     run.all()?;
-    Ok(summary)
+    drop(check);
+    Ok(Checked { summary, image: volume.blocks, found, newest })
 }
 
 /// The superblock to believe, with the journal applied.
 fn superblock(
     image: &mut Image<'_>,
     options: &Options<'_>,
+    settled: bool,
     findings: &mut Vec<Finding>,
 ) -> Result<(Found, u64), Error> {
     let group = options.superblock_group;
@@ -134,7 +157,7 @@ fn superblock(
         findings.push(Finding::new("sb.blocks", Problem::DeviceShort { blocks, device_blocks }));
     }
     let mut newest = found.superblock.header.generation.get();
-    if found.superblock.understood().is_ok() {
+    if found.superblock.understood().is_ok() && !settled {
         newest = crate::journal::check(image, &found.superblock, &found.geometry, findings);
         // A transaction may have changed the superblock too.
         if let Ok((superblock, geometry)) = paxfs_format::volume::read_superblock(image, found.block)

@@ -26,6 +26,9 @@ pub enum Error {
     /// A transaction is needed to mark the volume clean, and there is no room or no number left for one.
     #[error("the journal has no room for a transaction; the volume cannot be marked clean")]
     Journal,
+    /// What has to be made anew does not fit the volume.
+    #[error("there is no room on the volume for what a repair has to make anew: remove or move files, or enlarge it")]
+    NoRoom,
     /// Somebody interrupted it. Nothing was changed.
     #[error("interrupted; nothing was changed")]
     Cancelled,

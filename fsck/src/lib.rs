@@ -42,6 +42,7 @@ mod patch;
 mod pool;
 pub mod problem;
 mod progress;
+pub mod repair;
 mod replay;
 pub mod report;
 pub mod run;

@@ -30,7 +30,8 @@
 //!
 //! Nothing on the device looks like a file system before [`Builder::finish`] ends.
 
-use crate::entries::{self, Attribute, Name, Packed, Value};
+use crate::entries::{self, Attribute, Name, Value};
+use paxfs_format::packed::Packed;
 use crate::error::Error;
 use crate::inode::{self, ForkImage, Meta, Place};
 use crate::interrupt::Interrupt;

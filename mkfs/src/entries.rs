@@ -1,47 +1,10 @@
-//! Entries of a directory or of an attribute fork, sorted by cookie and packed into as few bodies as they fit. Pure.
+//! Entries of a directory or of an attribute fork, sorted by cookie and packed. Pure.
 
 use crate::error::Error;
-use paxfs_format::entry::{
-    AttributeEntry, AttributeKind, BODY_SIZE, DirectoryEntry, EntryType, Head, INLINE_VALUE_MAX, entry_size,
-    push_entry, value_blocks,
-};
+use paxfs_format::entry::{AttributeEntry, AttributeKind, DirectoryEntry, EntryType, INLINE_VALUE_MAX, value_blocks};
 use paxfs_format::hash::{DISAMBIGUATOR, NameHash};
+use paxfs_format::packed::Packed;
 use paxfs_format::units::Reserved;
-
-/// Entries in the order of their cookies.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Packed {
-    /// All of them, one behind the other.
-    pub bytes: Vec<u8>,
-    /// Where each body but the first begins, and the lowest cookie in it.
-    pub cuts: Vec<(usize, u64)>,
-    /// How many.
-    pub count: u64,
-}
-
-impl Packed {
-    fn push<H: Head>(&mut self, head: &H, name: &[u8], value: &[u8]) {
-        let begin = self.cuts.last().map_or(0, |cut| cut.0);
-        let size = entry_size(size_of::<H>(), name.len(), value.len());
-        if self.bytes.len() + size - begin > BODY_SIZE {
-            self.cuts.push((self.bytes.len(), head.cookie()));
-        }
-        push_entry(&mut self.bytes, head, name, value);
-        self.count += 1;
-    }
-
-    /// Bodies it fills.
-    pub fn bodies(&self) -> usize {
-        if self.bytes.is_empty() { 0 } else { self.cuts.len() + 1 }
-    }
-
-    /// The bodies, each with the lowest cookie that belongs in it.
-    pub fn iter(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        let starts = core::iter::once((0, 0)).chain(self.cuts.iter().copied());
-        let ends = self.cuts.iter().map(|cut| cut.0).chain([self.bytes.len()]);
-        starts.zip(ends).filter_map(|((start, cookie), end)| Some((cookie, self.bytes.get(start..end)?)))
-    }
-}
 
 /// A name in a directory.
 #[derive(Debug, Clone, Copy)]
@@ -184,7 +147,7 @@ pub fn attributes(hash: &NameHash, inode: u64, attributes: &[Attribute]) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use paxfs_format::entry::entries;
+    use paxfs_format::entry::{BODY_SIZE, Head, entries};
     use paxfs_format::units::Uuid;
 
     #[test]

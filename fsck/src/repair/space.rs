@@ -1,0 +1,601 @@
+//! The trees of groups, from the geometry, the clusters, the chunks and the extents of all files: what each must hold, and
+//! those that do not hold it written anew.
+
+use super::clusters::{self, Bitmap};
+use super::cross::{Chunks, in_use};
+use super::file::{Gathered, fork_blocks, gather};
+use super::names::Files;
+use super::room::{Full, Room, Sink};
+use crate::runs::{union, without};
+use core::ops::Range;
+use paxfs_format::bad::Bad;
+use paxfs_format::blocks::Blocks;
+use paxfs_format::chunk::{CHUNK_BLOCKS, Chunk};
+use paxfs_format::cluster::Cluster;
+use paxfs_format::device::MediumError;
+use paxfs_format::extent::Extent;
+use paxfs_format::free::Free;
+use paxfs_format::group::{GroupHeader, GroupTree, TreeRoot};
+use paxfs_format::image::Image;
+use paxfs_format::inode::FileType;
+use paxfs_format::record::Record;
+use paxfs_format::refcount::Refcount;
+use paxfs_format::rmap::{Owner, Rmap};
+use paxfs_format::superblock::ReadOnlyCompatible;
+use paxfs_format::tree::{BulkLoader, Tree, nodes_needed};
+use paxfs_format::volume::Volume;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use zerocopy::{FromZeros, IntoBytes};
+
+/// An extent of a file, and whose it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Claim {
+    pub inode: u64,
+    pub extent: Extent,
+}
+
+/// Who uses which blocks.
+#[derive(Debug)]
+pub(super) struct Census {
+    pub room: Room,
+    /// Extents of all files that lie in the groups asked about.
+    pub claims: BTreeMap<u32, Vec<Claim>>,
+    /// Files whose blocks lie in no cluster, or are used by others too: they have to be written anew.
+    pub clashing: BTreeSet<u64>,
+    /// Trees that cannot stay where they are, for the same reason.
+    pub moving: BTreeSet<(u32, GroupTree)>,
+    /// Nodes of the trees that stay.
+    pub nodes: BTreeMap<(u32, GroupTree), Vec<u64>>,
+    /// Bad ranges by group, as they are known.
+    pub bad: BTreeMap<u32, Vec<Range<u64>>>,
+}
+
+/// What a census goes by.
+pub(super) struct Scope<'s> {
+    pub chunks: &'s Chunks,
+    /// Groups in which something is wrong with clusters or chunks.
+    pub doubted: &'s BTreeSet<u32>,
+    /// Groups whose trees of space are compared.
+    pub wanted: &'s BTreeSet<u32>,
+    /// Trees to be written anew in any case.
+    pub forced: &'s BTreeSet<(u32, GroupTree)>,
+    /// Clusters to be added.
+    pub extra: &'s BTreeSet<(u32, u32)>,
+    /// Blocks at which the medium fails.
+    pub failed: &'s BTreeSet<u64>,
+}
+
+/// The tree of a group, of records of one kind.
+fn tree<R: Record>(volume: &Volume<Image<'_>>, group: u32, which: GroupTree) -> Option<(Tree<R>, TreeRoot)> {
+    let header = volume.group(group).ok()?;
+    Some((volume.group_tree::<R>(group, header, which), *header.root(which)))
+}
+
+fn nodes(volume: &Volume<Image<'_>>, group: u32, which: GroupTree) -> Option<Vec<u64>> {
+    fn of<R: Record>(volume: &Volume<Image<'_>>, group: u32, which: GroupTree) -> Option<Vec<u64>> {
+        let (tree, root) = tree::<R>(volume, group, which)?;
+        let gathered = gather(volume, &tree);
+        sound(&gathered, &root).then_some(gathered.nodes)
+    }
+    match which {
+        GroupTree::Free => of::<Free>(volume, group, which),
+        GroupTree::Refcount => of::<Refcount>(volume, group, which),
+        GroupTree::Rmap => of::<Rmap>(volume, group, which),
+        GroupTree::Inodes => of::<Chunk>(volume, group, which),
+        GroupTree::Clusters => of::<Cluster>(volume, group, which),
+        GroupTree::Bad => of::<Bad>(volume, group, which),
+    }
+}
+
+/// Whether nothing is wrong with a tree by itself.
+fn sound<R>(gathered: &Gathered<R>, root: &TreeRoot) -> bool {
+    gathered.faults == 0
+        && gathered.doubtful.is_empty()
+        && gathered.nodes.len() as u64 == u64::from(root.nodes.get())
+        && gathered.sound.len() as u64 == root.records.get()
+}
+
+/// Finds out who uses which blocks: all but the files in memory, whose forks will be written anew.
+pub(super) fn census(volume: &Volume<Image<'_>>, scope: &Scope<'_>, files: &Files) -> Census {
+    let geometry = volume.geometry;
+    let mut room = Room { geometry, clusters: BTreeMap::new(), bad: HashSet::new() };
+    let mut bad = BTreeMap::new();
+    for group in geometry.group_numbers() {
+        let starts = clusters::known(volume, group, scope.doubted.contains(&group)).into_keys();
+        room.clusters.extend(starts.map(|start| ((group, start), Bitmap::default())));
+        let runs = bad_ranges(volume, group, scope.failed);
+        let start = geometry.group_start(group);
+        for run in &runs {
+            room.bad.extend(run.clone().map(|block| start.saturating_add(block)));
+        }
+        bad.insert(group, runs);
+    }
+    room.clusters.extend(scope.extra.iter().map(|place| (*place, Bitmap::default())));
+    let mut census = Census {
+        room,
+        claims: BTreeMap::new(),
+        clashing: BTreeSet::new(),
+        moving: BTreeSet::new(),
+        nodes: BTreeMap::new(),
+        bad,
+    };
+    census.chunks(volume, scope.chunks);
+    for group in geometry.group_numbers() {
+        for which in GroupTree::ALL {
+            census.tree(volume, scope, group, which);
+        }
+    }
+    for number in in_use(volume, scope.chunks) {
+        if let Some(file) = files.get(&number) {
+            if file.kind() == Some(FileType::Regular) {
+                file.extents.iter().for_each(|extent| census.claim(scope, number, *extent));
+            }
+            continue;
+        }
+        let Ok(inode) = volume.inode(number) else { continue };
+        let mut blocks = Vec::new();
+        fork_blocks(volume, inode, |block| blocks.push(block));
+        let clear = blocks.iter().all(|block| census.room.mark(*block) == Some(false));
+        if !clear {
+            census.clashing.insert(number);
+        }
+        if inode.file_type() == Some(FileType::Regular) {
+            for extent in volume.extents(inode).flatten() {
+                census.claim(scope, number, extent);
+            }
+        }
+    }
+    census
+}
+
+/// Bad ranges of a group: those of its tree, and blocks that were found to fail.
+fn bad_ranges(volume: &Volume<Image<'_>>, group: u32, failed: &BTreeSet<u64>) -> Vec<Range<u64>> {
+    let mut runs: Vec<Range<u64>> = Vec::new();
+    if let Some((tree, _)) = tree::<Bad>(volume, group, GroupTree::Bad) {
+        let space = volume.geometry.group_space(group);
+        let gathered = gather(volume, &tree);
+        let all = gathered.sound.iter().chain(&gathered.doubtful).filter(|bad| bad.check(&space).is_ok());
+        runs.extend(all.map(|bad| bad.key().start..bad.end()));
+    }
+    let start = volume.geometry.group_start(group);
+    let end = start.saturating_add(volume.geometry.group_len(group));
+    runs.extend(failed.range(start..end).map(|block| {
+        let block = block.saturating_sub(start);
+        block..block.saturating_add(1)
+    }));
+    union(runs)
+}
+
+impl Census {
+    fn claim(&mut self, scope: &Scope<'_>, inode: u64, extent: Extent) {
+        let Some(place) = self.room.geometry.locate(extent.start.get()) else { return };
+        if scope.wanted.contains(&place.group) {
+            self.claims.entry(place.group).or_default().push(Claim { inode, extent });
+        }
+    }
+
+    fn chunks(&mut self, volume: &Volume<Image<'_>>, chunks: &Chunks) {
+        for (group, chunks) in (0u32..).zip(chunks) {
+            for start in chunks.keys() {
+                let first = volume.geometry.volume_block(group, *start);
+                for block in 0..u64::from(CHUNK_BLOCKS) {
+                    if self.room.mark(first.saturating_add(block)).is_none() {
+                        // Inodes cannot move: where they are is a cluster.
+                        let cluster = volume.geometry.cluster_start(*start);
+                        self.room.clusters.insert((group, cluster), Bitmap::default());
+                        self.room.mark(first.saturating_add(block));
+                    }
+                }
+            }
+        }
+    }
+
+    fn tree(&mut self, volume: &Volume<Image<'_>>, scope: &Scope<'_>, group: u32, which: GroupTree) {
+        let stays = if scope.forced.contains(&(group, which)) { None } else { nodes(volume, group, which) };
+        let Some(nodes) = stays else {
+            self.moving.insert((group, which));
+            return;
+        };
+        let mut marked = Vec::new();
+        for block in &nodes {
+            match self.room.mark(*block) {
+                Some(false) if !self.room.bad.contains(block) => marked.push(*block),
+                _ => {
+                    self.moving.insert((group, which));
+                }
+            }
+        }
+        if self.moving.contains(&(group, which)) {
+            self.release(&marked);
+        } else {
+            self.nodes.insert((group, which), nodes);
+        }
+    }
+
+    /// Gives blocks of clusters back.
+    fn release(&mut self, blocks: &[u64]) {
+        for block in blocks {
+            let Some(place) = self.room.geometry.locate(*block) else { continue };
+            let start = self.room.geometry.cluster_start(place.block);
+            if let Some(bitmap) = self.room.clusters.get_mut(&(place.group, start)) {
+                clusters::clear(bitmap, place.block.saturating_sub(start));
+            }
+        }
+    }
+
+    /// Blocks of a group, counted from its start, that are fixed, in clusters, or somebody's data; ascending, apart.
+    fn occupied(&self, group: u32) -> Vec<Range<u64>> {
+        let geometry = &self.room.geometry;
+        let start = geometry.group_start(group);
+        let mut runs = vec![0..geometry.fixed_blocks(group)];
+        let clusters = self.room.clusters.range((group, 0)..=(group, u32::MAX));
+        runs.extend(clusters.map(|((_, start), _)| {
+            let start = u64::from(*start);
+            start..start.saturating_add(geometry.cluster_blocks)
+        }));
+        for Claim { extent, .. } in self.claims.get(&group).into_iter().flatten() {
+            let from = extent.start.get().saturating_sub(start);
+            runs.push(from..from.saturating_add(extent.length.get().into()));
+        }
+        union(runs)
+    }
+
+    /// Free blocks of a group, counted from its start.
+    pub fn free(&self, group: u32) -> Vec<Range<u64>> {
+        without(0..self.room.geometry.group_len(group), &self.occupied(group))
+    }
+
+    /// A place for a new cluster, in that group if it has one, else in another of those that were looked at.
+    pub fn place_for_cluster(&self, group: u32, wanted: &BTreeSet<u32>) -> Option<(u32, u32)> {
+        let unit = self.room.geometry.cluster_blocks;
+        let groups = core::iter::once(group).chain(wanted.iter().copied().filter(|other| *other != group));
+        groups.filter(|group| wanted.contains(group)).find_map(|group| {
+            let start = self.free(group).into_iter().find_map(|run| {
+                let start = run.start.next_multiple_of(unit);
+                (start.saturating_add(unit) <= run.end).then_some(start)
+            })?;
+            Some((group, u32::try_from(start).ok()?))
+        })
+    }
+
+    /// Whether a run of a file's blocks overlaps what cannot be its.
+    pub fn crosses(&self, group: u32, run: &Range<u64>) -> bool {
+        let geometry = &self.room.geometry;
+        let start = geometry.group_start(group);
+        let run = run.start.saturating_sub(start)..run.end.saturating_sub(start);
+        let mut clusters = self.room.clusters.range((group, 0)..=(group, u32::MAX));
+        run.start < geometry.fixed_blocks(group)
+            || clusters.any(|((_, start), _)| {
+                let start = u64::from(*start);
+                start < run.end && run.start < start.saturating_add(geometry.cluster_blocks)
+            })
+    }
+}
+
+/// A tree that was written anew.
+#[derive(Debug)]
+pub(super) struct Rebuilt {
+    pub group: u32,
+    pub tree: GroupTree,
+    pub records: u64,
+    pub nodes: u64,
+    /// Whether its records were others before; else only its nodes changed their places.
+    pub differs: bool,
+}
+
+/// Why trees cannot be written.
+#[derive(Debug)]
+pub(super) enum SpaceError {
+    Full(Full),
+    Medium(MediumError),
+}
+
+impl From<Full> for SpaceError {
+    fn from(full: Full) -> Self {
+        SpaceError::Full(full)
+    }
+}
+
+impl From<MediumError> for SpaceError {
+    fn from(error: MediumError) -> Self {
+        SpaceError::Medium(error)
+    }
+}
+
+/// The records that the trees of a group must hold.
+struct Desired {
+    free: Vec<Free>,
+    refcount: Vec<Refcount>,
+    rmap: Vec<Rmap>,
+    chunks: Vec<Chunk>,
+    clusters: Vec<Cluster>,
+    bad: Vec<Bad>,
+}
+
+fn run32(value: u64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+/// What the trees of a group must hold.
+fn desired(volume: &Volume<Image<'_>>, census: &Census, chunks: &Chunks, group: u32, space: bool) -> Desired {
+    let geometry = &volume.geometry;
+    let start = geometry.group_start(group);
+    let unit = run32(geometry.cluster_blocks);
+    let own = census.room.clusters.range((group, 0)..=(group, u32::MAX));
+    let clusters: Vec<Cluster> = own
+        .map(|((_, start), bitmap)| {
+            let used: u32 = bitmap.iter().map(|word| word.count_ones()).sum();
+            Cluster { start: (*start).into(), used: used.into(), bitmap: bitmap.map(Into::into) }
+        })
+        .collect();
+    let chunks = usize::try_from(group).ok().and_then(|group| chunks.get(group));
+    let chunks = chunks.map(|chunks| chunks.values().copied().collect()).unwrap_or_default();
+    let bad = census.bad.get(&group).into_iter().flatten();
+    let bad = bad
+        .map(|run| Bad { start: run32(run.start).into(), length: run32(run.end - run.start).into() })
+        .collect();
+    let mut wanted = Desired { free: Vec::new(), refcount: Vec::new(), rmap: Vec::new(), chunks, clusters, bad };
+    if !space {
+        return wanted;
+    }
+    wanted.free = census
+        .free(group)
+        .into_iter()
+        .map(|run| Free { start: run32(run.start).into(), length: run32(run.end - run.start).into() })
+        .collect();
+    let claims = census.claims.get(&group).map(Vec::as_slice).unwrap_or_default();
+    if volume.superblock.has(ReadOnlyCompatible::RMAP) {
+        wanted.rmap = roles(volume, group);
+        let mut last = None::<Rmap>;
+        for cluster in &wanted.clusters {
+            let one = role(cluster.start.get(), unit, Owner::CLUSTER);
+            last = match last {
+                Some(before) => match before.merged(&one) {
+                    Some(joined) => Some(joined),
+                    None => {
+                        wanted.rmap.push(before);
+                        Some(one)
+                    }
+                },
+                None => Some(one),
+            };
+        }
+        wanted.rmap.extend(last);
+        wanted.rmap.extend(claims.iter().map(|claim| Rmap {
+            start: run32(claim.extent.start.get().saturating_sub(start)).into(),
+            length: claim.extent.length,
+            owner: Owner::new(claim.inode),
+            offset: claim.extent.offset,
+            flags: claim.extent.flags,
+        }));
+        wanted.rmap.sort_by_key(Record::key);
+    }
+    if volume.superblock.has(ReadOnlyCompatible::REFLINK) {
+        wanted.refcount = counts(claims, start);
+    }
+    wanted
+}
+
+fn role(start: u32, length: u32, owner: Owner) -> Rmap {
+    Rmap { start: start.into(), length: length.into(), owner, offset: 0.into(), flags: 0.into() }
+}
+
+/// The fixed blocks of a group, as the reverse map has them.
+fn roles(volume: &Volume<Image<'_>>, group: u32) -> Vec<Rmap> {
+    let geometry = &volume.geometry;
+    let head = u32::try_from(paxfs_format::geometry::HEAD_BLOCKS).unwrap_or(0);
+    let table = run32(geometry.table_blocks(group));
+    let mut roles = vec![role(0, head, Owner::HEAD)];
+    if table > 0 {
+        roles.push(role(head, table, Owner::CHECKSUMS));
+    }
+    if group == 0 {
+        roles.push(role(head.saturating_add(table), run32(geometry.journal_blocks), Owner::JOURNAL));
+    }
+    roles
+}
+
+/// Runs with two owners or more, in maximal form.
+fn counts(claims: &[Claim], group_start: u64) -> Vec<Refcount> {
+    let mut edges: BTreeMap<u64, i64> = BTreeMap::new();
+    for Claim { extent, .. } in claims {
+        let from = extent.start.get().saturating_sub(group_start);
+        *edges.entry(from).or_default() += 1;
+        *edges.entry(from.saturating_add(extent.length.get().into())).or_default() -= 1;
+    }
+    let mut list = Vec::new();
+    let (mut count, mut since) = (0i64, 0u64);
+    for (at, change) in edges.into_iter().filter(|(_, change)| *change != 0) {
+        if count >= 2 {
+            list.push(Refcount {
+                start: run32(since).into(),
+                length: run32(at.saturating_sub(since)).into(),
+                count: u32::try_from(count).unwrap_or(u32::MAX).into(),
+            });
+        }
+        count += change;
+        since = at;
+    }
+    list
+}
+
+/// Writes the trees anew that do not hold what they must, and the headers of their groups.
+pub(super) fn rebuild(
+    volume: &mut Volume<Image<'_>>,
+    census: &mut Census,
+    scope: &Scope<'_>,
+    generation: u64,
+) -> Result<Vec<Rebuilt>, SpaceError> {
+    let groups: Vec<u32> = volume.geometry.group_numbers().collect();
+    // Trees that change, with the blocks set aside for them. What one takes changes what others must hold.
+    let mut aside: BTreeMap<(u32, GroupTree), Vec<u64>> = BTreeMap::new();
+    let mut differing: BTreeSet<(u32, GroupTree)> = BTreeSet::new();
+    let mut moving = core::mem::take(&mut census.moving);
+    loop {
+        let mut stable = true;
+        for &group in &groups {
+            let space = scope.wanted.contains(&group);
+            let wanted = desired(volume, census, scope.chunks, group, space);
+            for which in GroupTree::ALL {
+                if !space && matches!(which, GroupTree::Free | GroupTree::Refcount | GroupTree::Rmap) {
+                    continue;
+                }
+                let place = (group, which);
+                let (needed, alike) = match which {
+                    GroupTree::Free => compare(volume, group, which, &wanted.free),
+                    GroupTree::Refcount => compare(volume, group, which, &wanted.refcount),
+                    GroupTree::Rmap => compare(volume, group, which, &wanted.rmap),
+                    GroupTree::Inodes => compare(volume, group, which, &wanted.chunks),
+                    GroupTree::Clusters => compare(volume, group, which, &wanted.clusters),
+                    GroupTree::Bad => compare(volume, group, which, &wanted.bad),
+                };
+                if !alike {
+                    differing.insert(place);
+                }
+                if alike && !moving.contains(&place) && !aside.contains_key(&place) {
+                    continue;
+                }
+                if moving.insert(place) {
+                    stable = false;
+                }
+                if let Some(nodes) = census.nodes.remove(&place) {
+                    census.release(&nodes);
+                    stable = false;
+                }
+                let have = aside.entry(place).or_default();
+                while (have.len() as u64) < needed {
+                    have.push(census.room.allocate(group)?);
+                    stable = false;
+                }
+                let surplus = have.split_off(have.len().min(usize::try_from(needed).unwrap_or(usize::MAX)));
+                stable &= surplus.is_empty();
+                census.release(&surplus);
+            }
+        }
+        if stable {
+            break;
+        }
+    }
+    write(volume, census, scope, generation, aside, &differing)
+}
+
+/// Nodes that records need, and whether the tree holds just these.
+fn compare<R: Record + PartialEq>(
+    volume: &Volume<Image<'_>>,
+    group: u32,
+    which: GroupTree,
+    records: &[R],
+) -> (u64, bool) {
+    let needed = nodes_needed(records.len() as u64, Tree::<R>::PER_LEAF);
+    let alike = tree::<R>(volume, group, which).is_some_and(|(tree, root)| {
+        let gathered = gather(volume, &tree);
+        sound(&gathered, &root) && gathered.sound == records
+    });
+    (needed, alike)
+}
+
+fn load<R: Record>(
+    volume: &mut Volume<Image<'_>>,
+    census: &mut Census,
+    place: (u32, GroupTree),
+    records: &[R],
+    mut blocks: Vec<u64>,
+    generation: u64,
+) -> Result<TreeRoot, Full> {
+    let (group, which) = place;
+    blocks.reverse();
+    let mut loader = BulkLoader::new(which.kind(), group.into(), generation, volume.seed);
+    let mut sink =
+        Sink { image: &mut volume.blocks, room: &mut census.room, group, aside: blocks };
+    for record in records {
+        loader.push(&mut sink, *record)?;
+    }
+    loader.finish(&mut sink)
+}
+
+fn write(
+    volume: &mut Volume<Image<'_>>,
+    census: &mut Census,
+    scope: &Scope<'_>,
+    generation: u64,
+    mut aside: BTreeMap<(u32, GroupTree), Vec<u64>>,
+    differing: &BTreeSet<(u32, GroupTree)>,
+) -> Result<Vec<Rebuilt>, SpaceError> {
+    let mut rebuilt = Vec::new();
+    let groups: Vec<u32> = volume.geometry.group_numbers().collect();
+    for group in groups {
+        let space = scope.wanted.contains(&group);
+        let wanted = desired(volume, census, scope.chunks, group, space);
+        let Ok(mut header) = volume.group(group).copied() else { continue };
+        for which in GroupTree::ALL {
+            let place = (group, which);
+            let Some(blocks) = aside.remove(&place) else { continue };
+            let root = match which {
+                GroupTree::Free => load(volume, census, place, &wanted.free, blocks, generation),
+                GroupTree::Refcount => load(volume, census, place, &wanted.refcount, blocks, generation),
+                GroupTree::Rmap => load(volume, census, place, &wanted.rmap, blocks, generation),
+                GroupTree::Inodes => load(volume, census, place, &wanted.chunks, blocks, generation),
+                GroupTree::Clusters => load(volume, census, place, &wanted.clusters, blocks, generation),
+                GroupTree::Bad => load(volume, census, place, &wanted.bad, blocks, generation),
+            }?;
+            *header.root_mut(which) = root;
+            let (records, nodes) = (root.records.get(), root.nodes.get().into());
+            let differs = differing.contains(&place);
+            rebuilt.push(Rebuilt { group, tree: which, records, nodes, differs });
+        }
+        counters(&mut header, &wanted, volume.geometry.cluster_blocks, space);
+        put_header(volume, group, header, generation)?;
+    }
+    Ok(rebuilt)
+}
+
+/// The counters of a group's header.
+fn counters(header: &mut GroupHeader, wanted: &Desired, unit: u64, space: bool) {
+    if space {
+        header.free_blocks = wanted.free.iter().map(|run| u64::from(run.length.get())).sum::<u64>().into();
+    }
+    let unused = |cluster: &Cluster| unit.saturating_sub(cluster.used.get().into());
+    header.cluster_free = wanted.clusters.iter().map(unused).sum::<u64>().into();
+    let count = |bits: fn(&Chunk) -> u64| -> u64 {
+        wanted.chunks.iter().map(|chunk| u64::from(bits(chunk).count_ones())).sum()
+    };
+    header.inodes_used = count(|chunk| chunk.used.get()).into();
+    header.orphans = count(|chunk| chunk.orphans.get()).into();
+}
+
+/// Puts a group's header and its copy, if that changes anything.
+pub(super) fn put_header(
+    volume: &mut Volume<Image<'_>>,
+    group: u32,
+    mut header: GroupHeader,
+    generation: u64,
+) -> Result<(), MediumError> {
+    let same = volume.group(group).is_ok_and(|stored| {
+        let mut like = header;
+        like.header = stored.header;
+        like.as_bytes() == stored.as_bytes()
+    });
+    if !same {
+        header.header.generation = generation.into();
+    }
+    for place in [volume.geometry.group_header(group), volume.geometry.group_copy(group)] {
+        header.header.place = place.into();
+        volume.seed.seal(header.as_mut_bytes());
+        if volume.blocks.block(place)?.as_slice() != header.as_bytes() {
+            volume.blocks.put(place, Box::new(zerocopy::transmute!(header)));
+        }
+    }
+    Ok(())
+}
+
+/// A header of a group that has no trees yet.
+pub(super) fn empty_header(volume: &Volume<Image<'_>>, group: u32, generation: u64) -> GroupHeader {
+    use paxfs_format::header::{BlockKind, Header};
+    let mut header = GroupHeader::new_zeroed();
+    let place = volume.geometry.group_header(group);
+    header.header = Header::new(BlockKind::GROUP, place, group.into(), generation);
+    header.group = group.into();
+    header.start = volume.geometry.group_start(group).into();
+    header.blocks = volume.geometry.group_len(group).into();
+    header
+}
