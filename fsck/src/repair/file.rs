@@ -2,7 +2,6 @@
 
 use super::clusters;
 use super::salvage::salvage;
-use crate::runs::union;
 use core::cell::OnceCell;
 use paxfs_format::blocks::Blocks;
 use paxfs_format::entry::{
@@ -242,6 +241,7 @@ pub(super) fn contents(source: &Source<'_, '_>, file: &mut File) {
         return;
     };
     let (data, attributes) = parts(volume, &file.inode, kind);
+    file.data_whole &= is_format(file.inode.data.format, kind);
     match kind {
         FileType::Regular => read_extents(source, file, &data),
         FileType::Directory => {
@@ -261,7 +261,7 @@ pub(super) fn contents(source: &Source<'_, '_>, file: &mut File) {
                 }));
             }
         }
-        FileType::Symlink => read_target(volume, file, &data),
+        FileType::Symlink => read_target(source, file, &data),
         _ => {}
     }
     let (bodies, whole) = bodies(source, &file.inode, Which::Attributes, &attributes);
@@ -271,13 +271,24 @@ pub(super) fn contents(source: &Source<'_, '_>, file: &mut File) {
         let (entries, whole) = salvage::<AttributeEntry>(&volume.hash, &bytes);
         file.attributes_whole &= whole && sealed;
         for entry in entries {
-            attribute(volume, file, &entry.head, entry.name, &entry.value, entry.sure);
+            attribute(source, file, &entry.head, entry.name, &entry.value, entry.sure);
         }
     }
 }
 
+/// Whether the data fork of a file of that type can be stored so.
+fn is_format(format: ForkFormat, kind: FileType) -> bool {
+    format == ForkFormat::EMPTY
+        || match kind {
+            FileType::Regular => [ForkFormat::INLINE, ForkFormat::TREE].contains(&format),
+            FileType::Directory => [ForkFormat::INLINE, ForkFormat::BLOCK, ForkFormat::TREE].contains(&format),
+            FileType::Symlink => [ForkFormat::INLINE, ForkFormat::VALUES].contains(&format),
+            _ => false,
+        }
+}
+
 fn attribute(
-    volume: &Volume<Image<'_>>,
+    source: &Source<'_, '_>,
     file: &mut File,
     head: &AttributeEntry,
     name: Vec<u8>,
@@ -295,7 +306,7 @@ fn attribute(
         }
         AttributeKind::BLOCKS => {
             let pointers = <[BlockNo]>::ref_from_bytes(stored).unwrap_or_default();
-            let (bytes, whole) = value(volume, &file.inode, pointers);
+            let (bytes, whole) = value(source, &file.inode, pointers);
             let length = usize::try_from(head.value_length.get()).unwrap_or(usize::MAX);
             if !whole {
                 let words = format!("a part of the value of \"{}\"", paxfs_format::names::printable(&name));
@@ -312,17 +323,47 @@ fn attribute(
             return;
         }
     };
-    file.attributes.push(Attribute { cookie, name, value, doubtful: !sure });
+    let parent = matches!(value, Value::Parent(_));
+    let fine = if parent { super::salvage::is_name(&name) } else { !name.is_empty() && !name.contains(&0) };
+    if !fine && parent {
+        return;
+    }
+    let name = match fine {
+        true => name,
+        // Its value is kept under a name that its cookie gives it.
+        false => {
+            file.lost.insert("the name of an attribute".to_owned());
+            format!("user.lost.{:016x}", head.cookie.get()).into_bytes()
+        }
+    };
+    file.attributes.push(Attribute { cookie: cookie.filter(|_| fine), name, value, doubtful: !sure });
 }
 
 /// The bytes of a value, zeros for what cannot be read but in the last block; and whether all could.
-fn value(volume: &Volume<Image<'_>>, inode: &Inode, pointers: &[BlockNo]) -> (Vec<u8>, bool) {
+fn value(source: &Source<'_, '_>, inode: &Inode, pointers: &[BlockNo]) -> (Vec<u8>, bool) {
+    let volume = source.volume;
+    let owner = inode.header.place.get();
     let (mut bytes, mut whole) = (Vec::new(), true);
     let most = usize::try_from(MAX_VALUE).unwrap_or(0);
     for (index, pointer) in pointers.iter().enumerate().take(value_blocks(u64::from(MAX_VALUE))) {
         let last = index + 1 == pointers.len();
-        let body = body(volume, inode.header.place.get(), BlockKind::VALUE, pointer.get());
-        match body {
+        let found = body(volume, owner, BlockKind::VALUE, pointer.get());
+        // A block that no pointer leads to any more says itself which part of a value it is.
+        let mut astray = || {
+            let mut parts = source.strays(owner, BlockKind::VALUE).iter().filter(|block| {
+                let header = volume.blocks.block(**block).ok().and_then(|bytes| Header::of(bytes));
+                let ordinal = header.map(|header| usize::from(header.level.get()));
+                ordinal == Some(index) && !source.is_value_of(inode, **block)
+            });
+            let only = parts.next().filter(|_| parts.next().is_none())?;
+            whole = false;
+            body(volume, owner, BlockKind::VALUE, *only)
+        };
+        let found = match found {
+            Some(found) => Some(found),
+            None => astray(),
+        };
+        match found {
             Some((part, sealed)) => {
                 whole &= sealed && (last || part.len() == BODY_SIZE);
                 bytes.extend_from_slice(&part);
@@ -544,9 +585,21 @@ impl<'v, 'd> Source<'v, 'd> {
         self.strays.get_or_init(|| self.sweep()).get(&(owner, kind.get())).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether a pointer to a value of that inode leads to a block.
+    fn is_value_of(&self, inode: &Inode, block: u64) -> bool {
+        let points = |bytes: &[u8]| {
+            <[BlockNo]>::ref_from_bytes(bytes).is_ok_and(|pointers| pointers.iter().any(|one| one.get() == block))
+        };
+        let target = inode.data.format == ForkFormat::VALUES && inode.inline(Which::Data).is_some_and(points);
+        target
+            || self.volume.attributes(inode).flatten().any(|entry| {
+                entry.head.kind == AttributeKind::BLOCKS && points(entry.value)
+            })
+    }
+
     fn sweep(&self) -> Strays {
         let volume = self.volume;
-        let kinds = [BlockKind::EXTENTS, BlockKind::DIRECTORY, BlockKind::ATTRIBUTES];
+        let kinds = [BlockKind::EXTENTS, BlockKind::DIRECTORY, BlockKind::ATTRIBUTES, BlockKind::VALUE];
         let mut found = Strays::new();
         for group in volume.geometry.group_numbers() {
             for (start, bitmap) in clusters::known(volume, group, self.doubted.contains(&group)) {
@@ -620,12 +673,12 @@ fn read_extents(source: &Source<'_, '_>, file: &mut File, inline: &[u8]) {
     (file.extents, file.doubtful) = (apart, doubtful);
 }
 
-fn read_target(volume: &Volume<Image<'_>>, file: &mut File, inline: &[u8]) {
+fn read_target(source: &Source<'_, '_>, file: &mut File, inline: &[u8]) {
     let size = usize::try_from(file.inode.size.get()).unwrap_or(usize::MAX);
     let values = file.inode.data.format == ForkFormat::VALUES;
     let target = match <[BlockNo]>::ref_from_bytes(inline) {
         Ok(pointers) if values => {
-            let (bytes, whole) = value(volume, &file.inode, pointers);
+            let (bytes, whole) = value(source, &file.inode, pointers);
             file.data_whole &= whole && bytes.len() == size;
             if !whole {
                 file.lost.insert("a part of the target".to_owned());
@@ -641,13 +694,3 @@ fn read_target(volume: &Volume<Image<'_>>, file: &mut File, inline: &[u8]) {
     file.target = (!target.is_empty()).then_some(target);
     file.data_whole &= file.target.is_some();
 }
-
-/// Blocks of the volume that extents cover.
-pub(super) fn covered(extents: &[Extent]) -> Vec<core::ops::Range<u64>> {
-    let range = |extent: &Extent| {
-        let start = extent.start.get();
-        start..start.saturating_add(extent.length.get().into())
-    };
-    union(extents.iter().map(range).collect())
-}
-

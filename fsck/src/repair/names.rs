@@ -152,14 +152,10 @@ impl Names<'_, '_> {
         // Of two entries with one name, the one that its inode knows is right.
         names.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| confirmed(b).cmp(&confirmed(a))));
         names.dedup_by(|later, first| later.name == first.name);
-        let mut done: Vec<Name> = Vec::new();
-        let mut taken: HashMap<Vec<u8>, u64> = HashMap::new();
+        // Those that are right come first: what they use is nobody else's.
+        let (mut done, names): (Vec<Name>, Vec<Name>) = names.into_iter().partition(confirmed);
+        let mut taken: HashMap<Vec<u8>, u64> = done.iter().map(|name| (name.name.clone(), name.inode)).collect();
         for mut name in names {
-            if confirmed(&name) {
-                taken.insert(name.name.clone(), name.inode);
-                done.push(name);
-                continue;
-            }
             // The inode is another: it has the pointer, and no other entry for it.
             let claimant = claimants.get(name.name.as_slice()).filter(|child| self.is_there(files, **child));
             if let Some(child) = claimant {

@@ -275,7 +275,9 @@ impl<'d> Round<'_, 'd> {
         let has_blocks = cross.rmaps.get(&number).is_some_and(|rmaps| !rmaps.is_empty());
         if let Some(kind) = file.kind() {
             // Its type may be what is wrong: then what it holds fits the type that its entry gives it.
+            let root = (number == self.volume.superblock.root.get()).then_some(FileType::Directory);
             let other = self.targets.types.get(&number).and_then(|kind| FileType::from_number(*kind));
+            let other = root.or(other).or(told_kind);
             if let Some(other) = other.filter(|other| *other != kind && !file.data_whole) {
                 let mut like = file.clone();
                 like.inode.mode = (like.inode.mode.get() & 0o7777 | other.mode()).into();
@@ -513,7 +515,7 @@ impl State {
         let (start, chunk) = chunks.range_mut(..=place.block).next_back()?;
         let block = place.block.saturating_sub(*start);
         let slot = u64::from(block).saturating_mul(INODES_PER_BLOCK).saturating_add(number % INODES_PER_BLOCK);
-        (block < CHUNK_BLOCKS).then_some((chunk, 1 << slot))
+        (block < CHUNK_BLOCKS).then(|| (chunk, 1u64 << slot))
     }
 
     fn is_marked(&mut self, volume: &Volume<Image<'_>>, number: u64) -> bool {
@@ -604,8 +606,6 @@ fn empty(volume: &Volume<Image<'_>>, number: u64) -> File {
 /// Fills the fields of an inode of which only the type is known.
 fn make_up(volume: &Volume<Image<'_>>, file: &mut File, kind: FileType) {
     let permissions = if kind == FileType::Directory { 0o700 } else { 0o600 };
-    // A symlink that leads nowhere is none.
-    let kind = if kind == FileType::Symlink { FileType::Regular } else { kind };
     file.inode.mode = (kind.mode() | permissions).into();
     let now = volume.superblock.written;
     (file.inode.accessed, file.inode.modified, file.inode.changed, file.inode.born) = (now, now, now, now);

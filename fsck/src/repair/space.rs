@@ -257,19 +257,6 @@ impl Census {
             Some((group, u32::try_from(start).ok()?))
         })
     }
-
-    /// Whether a run of a file's blocks overlaps what cannot be its.
-    pub fn crosses(&self, group: u32, run: &Range<u64>) -> bool {
-        let geometry = &self.room.geometry;
-        let start = geometry.group_start(group);
-        let run = run.start.saturating_sub(start)..run.end.saturating_sub(start);
-        let mut clusters = self.room.clusters.range((group, 0)..=(group, u32::MAX));
-        run.start < geometry.fixed_blocks(group)
-            || clusters.any(|((_, start), _)| {
-                let start = u64::from(*start);
-                start < run.end && run.start < start.saturating_add(geometry.cluster_blocks)
-            })
-    }
 }
 
 /// A tree that was written anew.

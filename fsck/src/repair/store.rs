@@ -92,7 +92,11 @@ pub(super) fn store(
             writer.entries(&packed, Which::Data, inline)?
         }
         FileType::Symlink => {
-            let target = file.target.clone().unwrap_or_default();
+            // A symlink without a target cannot be: this one says what became of it.
+            let target = file.target.clone().unwrap_or_else(|| {
+                file.lost.insert("its target".to_owned());
+                format!("target-lost-{number}").into_bytes()
+            });
             inode.size = (target.len() as u64).into();
             let short = attributes.bytes.len().min(room_left(3 * 8));
             if target.len() <= room_left(short) {
