@@ -17,6 +17,7 @@ use paxfs_format::geometry::{BLOCK_BYTES, BLOCK_SIZE, Geometry};
 use paxfs_format::header::Seed;
 use paxfs_format::image::Image;
 use paxfs_format::journal::{Body, JournalRecord, JournalSlot, LINE_SIZE, SLOTS};
+use paxfs_format::journal_bytes::JournalBytes;
 use paxfs_format::superblock::{State, Superblock};
 use paxfs_format::time::Timestamp;
 use paxfs_format::volume::{Volume, find};
@@ -39,11 +40,11 @@ pub(crate) enum Pending {
 
 /// What the journal of a device waits for.
 pub(crate) fn pending(device: &Device, superblock: &Superblock, geometry: &Geometry) -> Pending {
-    match crate::journal::read(device, superblock, geometry) {
-        Ok(replay) if replay.fault.is_some() => Pending::Damaged,
-        Ok(replay) if replay.live.is_empty() => Pending::Nothing,
-        Ok(_) => Pending::Transactions,
-        Err(_) => Pending::Damaged,
+    let Ok(bytes) = JournalBytes::read(device, superblock, geometry) else { return Pending::Damaged };
+    match bytes.replay() {
+        replay if replay.fault.is_some() => Pending::Damaged,
+        replay if replay.live.is_empty() => Pending::Nothing,
+        _ => Pending::Transactions,
     }
 }
 
@@ -51,7 +52,8 @@ pub(crate) fn pending(device: &Device, superblock: &Superblock, geometry: &Geome
 pub(crate) fn replay(device: &mut Device) -> Result<Replayed, Error> {
     let found = find(&*device)?;
     let (changed, transactions, last) = {
-        let replay = crate::journal::read(device, &found.superblock, &found.geometry)?;
+        let bytes = JournalBytes::read(&*device, &found.superblock, &found.geometry)?;
+        let replay = bytes.replay();
         let mut image = Image::new(device);
         image.apply(&replay.live)?;
         let last = replay.live.last().map(|transaction| transaction.sequence);
@@ -81,7 +83,7 @@ pub(crate) fn mark_clean(device: &mut Device) -> Result<(), Error> {
     let found = find(&*device)?;
     let geometry = found.geometry;
     let leftovers: Vec<u64> =
-        crate::journal::read(device, &found.superblock, &geometry)?.leftovers().collect();
+        JournalBytes::read(&*device, &found.superblock, &geometry)?.replay().leftovers().collect();
     for slot in leftovers {
         let head = geometry.journal_slot(slot).saturating_mul(BLOCK_BYTES);
         device.bytes_mut(head, size_of::<JournalSlot>())?.fill(0);
