@@ -2,6 +2,7 @@
 
 use paxfs_format::device::{DeviceError, MediumError};
 use paxfs_format::volume::{NoSuperblock, StructureFault};
+use paxfs_format::words::counted;
 
 /// Why a check, or a replay, could not be done. What is wrong with the volume itself are findings.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,20 @@ pub enum Error {
     /// A transaction is needed to mark the volume clean, and there is no room or no number left for one.
     #[error("the journal has no room for a transaction; the volume cannot be marked clean")]
     Journal,
+    /// There is no room for the log of a repair.
+    #[error(
+        "the repair needs {} for its log, in one piece: the journal has {slot}, and the largest run of free blocks {free}; \
+         give -z FILE, outside of this volume: then the repair is protected by that file",
+        counted(*blocks, "block")
+    )]
+    NoRoom {
+        /// Blocks that the log needs.
+        blocks: u64,
+        /// Blocks that a slot of the journal has.
+        slot: u64,
+        /// Blocks of the largest free run.
+        free: u64,
+    },
     /// Somebody interrupted it. Nothing was changed.
     #[error("interrupted; nothing was changed")]
     Cancelled,

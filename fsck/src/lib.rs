@@ -55,12 +55,16 @@ mod sums;
 mod superblocks;
 mod sweep;
 mod trees;
+mod undo;
 mod usage;
 mod values;
+mod write;
 
 pub use check::{Options, Progress, check, check_image};
 pub use context::PASSES;
 pub use error::Error;
 pub use finding::Finding;
 pub use summary::Summary;
+pub use undo::{Undone, put_back, undo};
 pub use usage::{Usage, anonymous_bytes};
+pub use write::{Log, Repair, Written, transaction, write};
