@@ -93,7 +93,7 @@ attribute_entry = structure("AttributeEntry", ("cookie", "Q"), ("value_length", 
                             ("name_length", "B"), ("_", "2s"))
 sum_entry = structure("Sum", ("crc", "I"), ("state", "I"))
 timestamp = structure("Timestamp", ("seconds", "q"), ("nanoseconds", "I"))
-slot_head = structure("JournalSlot", ("bytes", "Q"), ("body_crc", "I"), ("_", "12s"))
+slot_head = structure("JournalSlot", ("bytes", "Q"), ("body_crc", "I"), ("_", "4s"), ("body", "Q"))
 slot_tail = structure("JournalSlot", ("commit", "Q"), ("_", "56s"))
 journal_record = structure("JournalRecord", ("block", "Q"), ("lines", "Q"))
 
@@ -297,19 +297,24 @@ class Volume:
             first = self.sb.journal_start + slot * half
             data = self.device[first * BLOCK:(first + half) * BLOCK]
             try:
-                number, writes = self.slot(data, first)
-                committed[number] = writes
+                number, writes, run = self.slot(data, first)
+                committed[number] = writes, run
             except Broken as fault:
                 if fault.args[1:]:
                     broken.append((fault.args[1], fault.args[0]))
         live = sorted(number for number in committed if number > self.generation)
+        bodies = {number: run for number, (_, run) in committed.items()}
         for number, fault in broken:
             if number > self.generation and number + 1 not in live:
                 raise Broken(f"journal: transaction {number} is damaged: {fault}")
         if len(live) == 2 and live[0] + 1 != live[1]:
             raise Broken(f"journal: transactions {live[0]} and {live[1]} do not follow each other")
         for number in live:
-            for block, lines, data in committed[number]:
+            others = [bodies[other] for other in live if other != number]
+            if any(block in run for run in others for block, _, _ in committed[number][0]):
+                raise Broken(f"journal: transaction {number} writes to the body of the other")
+        for number in live:
+            for block, lines, data in committed[number][0]:
                 target = self.overlay.setdefault(block, bytearray(self.block(block)))
                 for line in range(64):
                     if lines >> line & 1:
@@ -318,7 +323,7 @@ class Volume:
         return live
 
     def slot(self, data, place):
-        """The number and writes of a committed slot. A second argument of Broken is a broken slot's number."""
+        """Number, writes and blocks of the body of a committed slot. A second argument of Broken is a broken slot's number."""
         if not any(data[:128]):
             raise Broken("empty")
         head = self.verified(data[:64], JOURNAL, place, 0)
@@ -327,7 +332,19 @@ class Volume:
         try:
             fields = slot_head(data, header.size)
             slot_tail(data, 64)
-            body = data[128:128 + fields.bytes]
+            run = range(0)
+            if fields.body and head.generation <= self.generation:
+                return head.generation, [], run
+            if fields.body:
+                group, inside = divmod(fields.body, self.sb.group_blocks)
+                run = range(fields.body, fields.body + -(-fields.bytes // BLOCK))
+                if not run or run[-1] >= self.sb.blocks or inside < self.fixed(group):
+                    raise Broken("the body lies where none may")
+                if run[-1] // self.sb.group_blocks != group:
+                    raise Broken("the body leaves its group")
+                body = self.device[fields.body * BLOCK:fields.body * BLOCK + fields.bytes]
+            else:
+                body = data[128:128 + fields.bytes]
             if len(body) != fields.bytes or self.crc(body) != fields.body_crc:
                 raise Broken("the body is too long, or its checksum does not fit")
             writes, at = [], 0
@@ -335,7 +352,7 @@ class Volume:
                 record = journal_record(body, at)
                 end = at + 16 + 64 * bin(record.lines).count("1")
                 own = 0 <= record.block - self.sb.journal_start < self.sb.journal_blocks
-                if record.lines == 0 or end > len(body) or record.block >= self.sb.blocks or own:
+                if record.lines == 0 or end > len(body) or record.block >= self.sb.blocks or own or record.block in run:
                     raise Broken(f"record at byte {at} of the body")
                 writes.append((record.block, record.lines, body[at + 16:end]))
                 at = end
@@ -343,7 +360,7 @@ class Volume:
                 raise Broken("bytes behind the last record")
         except (Broken, struct.error) as fault:
             raise Broken(str(fault), head.generation) from fault
-        return head.generation, writes
+        return head.generation, writes, run
 
     # Trees (section 5).
 

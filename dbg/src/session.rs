@@ -8,10 +8,9 @@ use crate::cli::View;
 use crate::error::CommandError;
 use paxfs_format::blocks::Blocks;
 use paxfs_format::device::{Access, Device};
-use paxfs_format::geometry::{BLOCK_BYTES, Geometry, MIN_GROUP_BLOCKS};
-use paxfs_format::header::Seed;
+use paxfs_format::geometry::{Geometry, MIN_GROUP_BLOCKS};
 use paxfs_format::image::Image;
-use paxfs_format::journal::{Replay, replay};
+use paxfs_format::journal_bytes::JournalBytes;
 use paxfs_format::superblock::Superblock;
 use paxfs_format::volume::{Volume, find, find_in_group};
 use paxfs_format::words::transactions;
@@ -74,23 +73,19 @@ impl Session {
     pub fn volume(&self) -> Volume<Image<'_>> {
         let mut image = Image::new(&self.device);
         if self.view.replayed
-            && let Some(replay) = self.replay()
+            && let Some(journal) = self.journal()
         {
             // A transaction for a block past the end of a device that was cut short: the rest still helps.
-            let _ = image.apply(&replay.live);
+            let _ = image.apply(&journal.replay().live);
         }
         let Chosen { superblock, geometry, .. } = self.chosen;
         Volume::new(image, superblock, geometry)
     }
 
-    /// What the journal holds; `None` when the device ends before it.
-    pub fn replay(&self) -> Option<Replay<'_>> {
+    /// The journal; `None` when the device ends before it.
+    pub fn journal(&self) -> Option<JournalBytes<'_>> {
         let Chosen { superblock, geometry, .. } = &self.chosen;
-        let journal = geometry.journal();
-        let offset = journal.start.checked_mul(BLOCK_BYTES)?;
-        let length = geometry.journal_blocks.checked_mul(BLOCK_BYTES)?;
-        let bytes = self.device.bytes(offset, usize::try_from(length).ok()?).ok()?;
-        Some(replay(bytes, geometry, Seed::new(&superblock.uuid), superblock.header.generation.get()))
+        JournalBytes::read(&self.device, superblock, geometry).ok()
     }
 
     /// The device to write to: opened anew for that the first time, locked until the session ends.
@@ -115,7 +110,8 @@ impl Session {
     }
 
     fn say_what_is_pending(&self) {
-        let Some(replay) = self.replay() else { return };
+        let Some(journal) = self.journal() else { return };
+        let replay = journal.replay();
         if let Some(fault) = &replay.fault {
             eprintln!("{PROGRAM}: the journal cannot be replayed: {fault}");
         }

@@ -148,7 +148,7 @@ fn a_journal_record() {
     let slot = |device: &Device, seed: Seed| {
         let bytes =
             device.bytes(place * 4096, usize::try_from(geometry.journal_blocks).unwrap() * 4096).unwrap();
-        format!("{:?}", replay(bytes, &geometry, seed, 1).slots[0])
+        format!("{:?}", replay(bytes, [None; 2], &geometry, seed, 1).slots[0])
     };
     let made = slot(&device, seed);
     assert!(made.starts_with("Committed"), "{made}");

@@ -185,6 +185,12 @@ impl Seed {
         crc32c::crc32c_append(self.0, bytes)
     }
 
+    /// The start of the checksum of what follows these bytes: for bytes that are not in one piece.
+    #[must_use]
+    pub fn after(self, bytes: &[u8]) -> Seed {
+        Seed(crc32c::crc32c_append(self.0, bytes))
+    }
+
     /// Writes the checksum into `bytes`, a structure that begins with a [`Header`].
     pub fn seal(self, bytes: &mut [u8]) {
         let crc = self.checksum(bytes);

@@ -1,8 +1,10 @@
 //! A device seen through blocks that are not on it yet: the journal's committed writes, or a repair's.
 
-use crate::blocks::Blocks;
+use crate::blocks::{Blocks, device_run, gather};
 use crate::device::{Device, MediumError};
 use crate::journal::Transaction;
+use core::ops::Range;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// A device, with some of its blocks replaced in memory. The device is not changed.
@@ -26,6 +28,14 @@ impl<'d> Image<'d> {
     /// Replaces a block.
     pub fn put(&mut self, block: u64, bytes: Box<[u8; 4096]>) {
         self.overlay.insert(block, bytes);
+    }
+
+    /// The bytes of consecutive blocks: the device's own when none of them is replaced, else a copy.
+    pub fn run_below(&self, blocks: Range<u64>) -> Result<Cow<'d, [u8]>, MediumError> {
+        match blocks.is_empty() || self.overlay.range(blocks.clone()).next().is_none() {
+            true => device_run(self.device, blocks).map(Cow::Borrowed),
+            false => gather(self, blocks),
+        }
     }
 
     /// A block to change, taken from the device when it is changed first.
@@ -70,6 +80,10 @@ impl Blocks for Image<'_> {
             return Ok(bytes);
         }
         self.device.block(block)
+    }
+
+    fn run(&self, blocks: Range<u64>) -> Result<Cow<'_, [u8]>, MediumError> {
+        self.run_below(blocks)
     }
 
     fn failed(&self, block: u64) -> bool {

@@ -11,12 +11,16 @@
 //! can be hit by no later replay: `n` itself writes no line of it, and `n - 1` is gone from its slot before `n + 1`, the
 //! first that can point to the block, is durable.
 //!
+//! A body may also lie elsewhere: in blocks of a group that are free both before and after the transaction. So one can be
+//! as large as a repair needs. As soon as it is home its blocks are anybody's: from then on nobody looks at the body.
+//!
 //! Must not depend on anything that reads a device.
 
-use crate::geometry::{BLOCK_SIZE, Geometry};
+use crate::geometry::{BLOCK_BYTES, BLOCK_SIZE, Geometry};
 use crate::header::{BlockKind, Expected, Header, HeaderFault, Seed};
 use crate::on_disk;
 use crate::units::{Bits64, BlockNo, Bytes64, Crc, Generation, Reserved};
+use core::ops::Range;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// Bytes of a cache line, the unit of journal records.
@@ -29,12 +33,14 @@ on_disk! {
     pub struct JournalSlot = 128 {
         /// Kind journal, place the slot's first block, owner 0; count the records; generation the transaction's number.
         pub header: Header,
-        /// Bytes of the body, right behind this head.
+        /// Bytes of the body.
         pub bytes: Bytes64,
         /// CRC-32C of the volume's uuid and then the body.
         pub body_crc: Crc,
         /// Zero.
-        pub reserved: Reserved<12>,
+        pub reserved: Reserved<4>,
+        /// Where the body is: 0 right behind this head, else the first of the blocks that have it.
+        pub body: BlockNo,
         /// The transaction's number once it is durable; anything else before.
         pub commit: Generation,
         /// Zero.
@@ -45,10 +51,28 @@ on_disk! {
 on_disk! {
     /// New contents of some cache lines of one block; the lines follow in ascending order, 64 bytes each.
     pub struct JournalRecord = 16 {
-        /// The block; neither a superblock or its copy nor in the journal.
+        /// The block; neither a superblock or its copy, nor in the journal, nor one that the body is in.
         pub block: BlockNo,
         /// Bit i: line i of the block follows.
         pub lines: Bits64,
+    }
+}
+
+impl JournalSlot {
+    /// From where to where, in bytes of the device, the body of a slot may lie: the slot begins at byte `slot` and has
+    /// `length`, the device has `device`.
+    pub(crate) fn body_room(&self, slot: u64, length: u64, device: u64) -> (u64, u64) {
+        match self.body.get() {
+            0 => (slot.saturating_add(size_of::<JournalSlot>() as u64), slot.saturating_add(length)),
+            body => (body.saturating_mul(BLOCK_BYTES).min(device), device),
+        }
+    }
+
+    /// Where the body begins, and its length as far as there is room for it.
+    pub(crate) fn body_bytes(&self, slot: u64, length: u64, device: u64) -> (u64, usize) {
+        let (start, end) = self.body_room(slot, length, device);
+        let used = self.bytes.get().min(end.saturating_sub(start));
+        (start, usize::try_from(used).unwrap_or(usize::MAX))
     }
 }
 
@@ -103,6 +127,11 @@ pub enum Slot<'a> {
     },
     /// A whole transaction.
     Committed(Transaction<'a>),
+    /// A transaction that is in its homes, and had its body elsewhere: those blocks may be anybody's by now.
+    Done {
+        /// Its number.
+        sequence: u64,
+    },
     /// Committed, but no longer whole.
     Broken {
         /// Its number.
@@ -121,6 +150,22 @@ pub enum SlotFault {
         /// As stored.
         bytes: u64,
     },
+    /// The body lies where none may.
+    #[error("body of {bytes} bytes in block {body}: not within the blocks of one group that can be free")]
+    Place {
+        /// Its first block, as stored.
+        body: u64,
+        /// As stored.
+        bytes: u64,
+    },
+    /// The blocks of the body cannot be read.
+    #[error("body of {bytes} bytes in block {body} cannot be read")]
+    Unreadable {
+        /// Its first block.
+        body: u64,
+        /// Its length.
+        bytes: u64,
+    },
     /// The checksum does not fit the body.
     #[error("body checksum is {stored:#010x}, the bytes give {computed:#010x}")]
     Crc {
@@ -133,7 +178,9 @@ pub enum SlotFault {
     #[error("record {0} is malformed")]
     Record(u32),
     /// A record writes where no transaction may.
-    #[error("record {record} writes block {block}: outside the volume, a superblock, or in the journal")]
+    #[error(
+        "record {record} writes block {block}: outside the volume, a superblock, in the journal, or in its own body"
+    )]
     Target {
         /// The record.
         record: u32,
@@ -143,6 +190,9 @@ pub enum SlotFault {
     /// Reserved bytes, or a level, that are not zero.
     #[error("reserved bytes of the head, or its level, are not zero")]
     Reserved,
+    /// The other live transaction writes to its body, or it to the other's.
+    #[error("one of the two live transactions writes to the body of the other")]
+    Crossed,
 }
 
 /// What the journal says must be done before the volume's homes can be believed.
@@ -150,9 +200,9 @@ pub enum SlotFault {
 pub struct Replay<'a> {
     /// What each slot holds.
     pub slots: [Slot<'a>; 2],
-    /// Transactions to apply, in this order. Empty after a clean end.
+    /// Transactions to apply, in this order. Empty after a clean end. With a fault: what is left of them to apply.
     pub live: Vec<Transaction<'a>>,
-    /// Why the journal cannot be replayed, although something was committed.
+    /// Why something that was committed cannot be replayed.
     pub fault: Option<ReplayFault>,
 }
 
@@ -186,24 +236,66 @@ pub enum ReplayFault {
     Unreadable,
 }
 
+/// The blocks that have the bodies of transactions, by slot, where a replay needs one that is not in its slot. They are
+/// within the volume; the device may end before.
+pub fn bodies_elsewhere(
+    journal: &[u8],
+    geometry: &Geometry,
+    seed: Seed,
+    generation: u64,
+) -> [Option<Range<u64>>; 2] {
+    let run = |(bytes, slot, place)| match read_head(bytes, slot, place, seed, generation) {
+        Head::Whole { head, .. } => body_run(head, geometry).ok().flatten(),
+        Head::Slot(_) => None,
+    };
+    halves(journal, geometry).map(run)
+}
+
 /// Reads the journal of a volume whose superblock has `generation`: what is committed there and newer is to be applied.
 ///
-/// `journal` is the journal's bytes, all of them.
-pub fn replay<'a>(journal: &'a [u8], geometry: &Geometry, seed: Seed, generation: u64) -> Replay<'a> {
-    let half = journal.len() / 2;
-    let (first, second) = journal.split_at(half);
-    let start = geometry.journal().start;
-    let second_start = start.saturating_add(geometry.journal_blocks / SLOTS);
-    let slots =
-        [read_slot(first, 0, start, geometry, seed), read_slot(second, 1, second_start, geometry, seed)];
-    let (live, fault) = match live(&slots, generation) {
-        Ok(live) => (live, None),
-        Err(fault) => (Vec::new(), Some(fault)),
+/// `journal` is the journal's bytes, all of them; `elsewhere` the bytes of the blocks that [`bodies_elsewhere`] asks for,
+/// none where they cannot be read.
+///
+/// What is damaged is told, and what of the rest is to be applied is given all the same, for who repairs. The highest
+/// number `n` that was ever committed is known even when its transaction is broken. Then `n - 2` is home, and so are all
+/// before: of `n - 1` and `n` those that are whole are to be applied, and no others.
+pub fn replay<'a>(
+    journal: &'a [u8],
+    elsewhere: [Option<&'a [u8]>; 2],
+    geometry: &Geometry,
+    seed: Seed,
+    generation: u64,
+) -> Replay<'a> {
+    let [first, second] = halves(journal, geometry);
+    let [first_body, second_body] = elsewhere;
+    let read = |(bytes, slot, place), elsewhere| {
+        let (head, rest) = match read_head(bytes, slot, place, seed, generation) {
+            Head::Slot(held) => return held,
+            Head::Whole { head, rest } => (head, rest),
+        };
+        let sequence = head.header.generation.get();
+        match read_body(head, rest, elsewhere, geometry, seed) {
+            Ok(writes) => Slot::Committed(Transaction { sequence, slot, writes }),
+            Err(fault) => Slot::Broken { sequence, fault },
+        }
     };
+    let slots = [read(first, first_body), read(second, second_body)];
+    let bodies = bodies_elsewhere(journal, geometry, seed, generation);
+    let (live, fault) = live(&slots, &bodies, generation);
     Replay { slots, live, fault }
 }
 
-fn live<'a>(slots: &[Slot<'a>; 2], generation: u64) -> Result<Vec<Transaction<'a>>, ReplayFault> {
+/// Bytes, number and first block of both slots.
+fn halves<'a>(journal: &'a [u8], geometry: &Geometry) -> [(&'a [u8], u64, u64); 2] {
+    let (first, second) = journal.split_at(journal.len() / 2);
+    [(first, 0, geometry.journal_slot(0)), (second, 1, geometry.journal_slot(1))]
+}
+
+fn live<'a>(
+    slots: &[Slot<'a>; 2],
+    bodies: &[Option<Range<u64>>; 2],
+    generation: u64,
+) -> (Vec<Transaction<'a>>, Option<ReplayFault>) {
     let newer = |sequence: u64| sequence > generation;
     let mut live: Vec<Transaction<'a>> = slots
         .iter()
@@ -213,67 +305,121 @@ fn live<'a>(slots: &[Slot<'a>; 2], generation: u64) -> Result<Vec<Transaction<'a
         })
         .collect();
     live.sort_by_key(|transaction| transaction.sequence);
-    let last = live.last().map(|transaction| transaction.sequence);
+    let mut last = live.last().map_or(generation, |transaction| transaction.sequence);
+    let mut fault = None;
     for (number, slot) in (0..).zip(slots) {
-        if let Slot::Broken { sequence, fault } = slot
+        if let Slot::Broken { sequence, fault: why } = slot
             && newer(*sequence)
         {
             // A transaction whose successor is whole may be under overwriting by the one after: its homes are durable.
-            let superseded = last.is_some_and(|last| sequence.checked_add(1) == Some(last));
-            if !superseded {
-                let fault = fault.clone();
-                return Err(ReplayFault::Broken { slot: number, sequence: *sequence, fault });
+            if !live.iter().any(|live| sequence.checked_add(1) == Some(live.sequence)) {
+                fault = fault.or(Some(ReplayFault::Broken {
+                    slot: number,
+                    sequence: *sequence,
+                    fault: why.clone(),
+                }));
             }
+            last = last.max(*sequence);
         }
     }
     if let [older, newer] = live.as_slice()
         && older.sequence.checked_add(1) != Some(newer.sequence)
     {
-        return Err(ReplayFault::Gap(older.sequence, newer.sequence));
+        fault = fault.or(Some(ReplayFault::Gap(older.sequence, newer.sequence)));
     }
-    Ok(live)
+    // What is older is home, and what came after it too: it would be put back over newer contents.
+    live.retain(|transaction| transaction.sequence >= last.saturating_sub(1));
+    if let [older, newer] = live.as_slice()
+        && (writes_to(older, bodies, newer.slot) || writes_to(newer, bodies, older.slot))
+    {
+        let (slot, sequence) = (newer.slot, newer.sequence);
+        fault = fault.or(Some(ReplayFault::Broken { slot, sequence, fault: SlotFault::Crossed }));
+        live.pop();
+    }
+    (live, fault)
 }
 
-fn read_slot<'a>(bytes: &'a [u8], slot: u64, place: u64, geometry: &Geometry, seed: Seed) -> Slot<'a> {
+/// Whether a transaction writes to the body of that in a slot.
+fn writes_to(transaction: &Transaction<'_>, bodies: &[Option<Range<u64>>; 2], slot: u64) -> bool {
+    let body = (0..).zip(bodies).find(|(number, _)| *number == slot).and_then(|(_, body)| body.as_ref());
+    body.is_some_and(|body| transaction.writes.iter().any(|write| body.contains(&write.block)))
+}
+
+/// What the head of a slot says.
+enum Head<'a> {
+    /// All that there is to say.
+    Slot(Slot<'a>),
+    /// That the transaction is committed, and its body is needed.
+    Whole { head: &'a JournalSlot, rest: &'a [u8] },
+}
+
+fn read_head(bytes: &[u8], slot: u64, place: u64, seed: Seed, generation: u64) -> Head<'_> {
+    let torn = |reason| Head::Slot(Slot::Torn { reason });
     let Ok((head, rest)) = JournalSlot::ref_from_prefix(bytes) else {
-        return Slot::Torn { reason: "the slot is too short" };
+        return torn("the slot is too short");
     };
     if head.as_bytes().iter().all(|&byte| byte == 0) {
-        return Slot::Empty;
+        return Head::Slot(Slot::Empty);
     }
     let sealed = head.as_bytes().split_at(SEALED_HEAD).0;
     let expected = Expected { kind: BlockKind::JOURNAL, place, owner: 0 };
     let header = match seed.verify(sealed).and_then(|header| expected.check(header).map(|()| header)) {
         Ok(header) => header,
-        Err(HeaderFault::Magic(_)) => return Slot::Torn { reason: "no head" },
-        Err(HeaderFault::Crc { .. }) => return Slot::Torn { reason: "the head's checksum does not fit" },
-        Err(_) => return Slot::Torn { reason: "the head is of another place or kind" },
+        Err(HeaderFault::Magic(_)) => return torn("no head"),
+        Err(HeaderFault::Crc { .. }) => return torn("the head's checksum does not fit"),
+        Err(_) => return torn("the head is of another place or kind"),
     };
     let sequence = header.generation.get();
     if sequence % SLOTS != slot {
-        return Slot::Torn { reason: "the transaction belongs in the other slot" };
+        return torn("the transaction belongs in the other slot");
     }
     if head.commit.get() != sequence {
-        return Slot::Torn { reason: "not committed" };
+        return torn("not committed");
     }
-    match read_body(head, rest, geometry, seed) {
-        Ok(writes) => Slot::Committed(Transaction { sequence, slot, writes }),
-        Err(fault) => Slot::Broken { sequence, fault },
+    if header.level.get() != 0 || head.reserved != Reserved::ZERO || head.reserved_2 != Reserved::ZERO {
+        return Head::Slot(Slot::Broken { sequence, fault: SlotFault::Reserved });
     }
+    if head.body.get() != 0 && sequence <= generation {
+        return Head::Slot(Slot::Done { sequence });
+    }
+    Head::Whole { head, rest }
+}
+
+/// The blocks that have the body, when it is not behind its head.
+fn body_run(head: &JournalSlot, geometry: &Geometry) -> Result<Option<Range<u64>>, SlotFault> {
+    let (body, bytes) = (head.body.get(), head.bytes.get());
+    if body == 0 {
+        return Ok(None);
+    }
+    let fault = SlotFault::Place { body, bytes };
+    let place = geometry.locate(body).ok_or(fault.clone())?;
+    let end = u64::from(place.block).saturating_add(bytes.div_ceil(BLOCK_BYTES));
+    let is_fine = u64::from(place.block) >= geometry.fixed_blocks(place.group)
+        && bytes > 0
+        && end <= geometry.group_len(place.group);
+    if !is_fine {
+        return Err(fault);
+    }
+    let start = geometry.group_start(place.group);
+    Ok(Some(body..start.saturating_add(end)))
 }
 
 fn read_body<'a>(
     head: &JournalSlot,
     rest: &'a [u8],
+    elsewhere: Option<&'a [u8]>,
     geometry: &Geometry,
     seed: Seed,
 ) -> Result<Vec<Write<'a>>, SlotFault> {
-    if head.header.level.get() != 0 || head.reserved != Reserved::ZERO || head.reserved_2 != Reserved::ZERO {
-        return Err(SlotFault::Reserved);
-    }
     let bytes = head.bytes.get();
-    let body = usize::try_from(bytes).ok().and_then(|bytes| rest.get(..bytes));
+    let run = body_run(head, geometry)?;
+    let room = match &run {
+        None => rest,
+        Some(run) => elsewhere.ok_or(SlotFault::Unreadable { body: run.start, bytes })?,
+    };
+    let body = usize::try_from(bytes).ok().and_then(|bytes| room.get(..bytes));
     let mut body = body.ok_or(SlotFault::Length { bytes })?;
+    let run = run.unwrap_or_default();
     let (stored, computed) = (head.body_crc.get(), seed.plain(body));
     if stored != computed {
         return Err(SlotFault::Crc { stored, computed });
@@ -287,7 +433,7 @@ fn read_body<'a>(
         let (data, after) = after.split_at_checked(length).filter(|_| length > 0).ok_or(malformed)?;
         // A superblock carries the number that says which transactions are done: none may change it by the way.
         let superblock = geometry.locate(block).is_none_or(|place| place.block == 0);
-        if superblock || geometry.journal().contains(&block) {
+        if superblock || geometry.journal().contains(&block) || run.contains(&block) {
             return Err(SlotFault::Target { record: number, block });
         }
         writes.push(Write { block, lines, data });
@@ -375,9 +521,18 @@ impl Body {
             bytes: (self.bytes.len() as u64).into(),
             body_crc: seed.plain(&self.bytes).into(),
             reserved: Reserved::ZERO,
+            body: BlockNo::new(0),
             commit: Generation::new(0),
             reserved_2: Reserved::ZERO,
         };
+        seed.seal(head.as_mut_bytes().split_at_mut(SEALED_HEAD).0);
+        head
+    }
+
+    /// The same for a body that is stored elsewhere, from block `body` on.
+    #[must_use]
+    pub fn head_elsewhere(&self, seed: Seed, place: u64, sequence: u64, body: u64) -> JournalSlot {
+        let mut head = JournalSlot { body: body.into(), ..self.head(seed, place, sequence) };
         seed.seal(head.as_mut_bytes().split_at_mut(SEALED_HEAD).0);
         head
     }

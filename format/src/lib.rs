@@ -5,7 +5,7 @@
 //!   records that name the trees: [`free`], [`refcount`], [`rmap`], [`chunk`], [`cluster`], [`bad`], [`extent`],
 //!   [`index`].
 //! * Meaning: [`geometry`] (where things are), [`record`] (what a tree knows of its records), [`hash`] (cookies).
-//! * Trees: [`tree`]. The journal and its replay: [`journal`].
+//! * Trees: [`tree`]. The journal and its replay: [`journal`], and what that reads: [`journal_bytes`].
 //! * Devices: [`device`] (open, map, faults), [`blocks`] (what a reader needs), [`image`] (a device seen through writes
 //!   that are not on it yet).
 //! * Reading: [`volume`] (the superblock in use, structures of fixed place), [`fork`] (what an inode holds), [`names`]
@@ -37,6 +37,7 @@ pub mod image;
 pub mod index;
 pub mod inode;
 pub mod journal;
+pub mod journal_bytes;
 pub mod names;
 pub mod node;
 pub mod owners;

@@ -107,6 +107,18 @@ impl<const N: usize> FieldType for Reserved<N> {
 #[repr(transparent)]
 pub struct Uuid(pub [u8; 16]);
 
+impl core::fmt::Display for Uuid {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        for (at, byte) in self.0.iter().enumerate() {
+            if matches!(at, 4 | 6 | 8 | 10) {
+                f.write_str("-")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
 impl FieldType for Uuid {
     const KIND: Kind = Kind::Uuid;
 }

@@ -3,25 +3,13 @@
 use crate::finding::Finding;
 use crate::problem::Problem;
 use paxfs_format::blocks::Blocks;
-use paxfs_format::device::{Device, MediumError};
-use paxfs_format::geometry::{BLOCK_BYTES, Geometry};
-use paxfs_format::header::{Header, Seed};
+use paxfs_format::geometry::Geometry;
+use paxfs_format::header::Header;
 use paxfs_format::image::Image;
-use paxfs_format::journal::{Replay, ReplayFault, Slot, replay};
+use paxfs_format::journal::{Replay, ReplayFault, Slot};
+use paxfs_format::journal_bytes::JournalBytes;
 use paxfs_format::superblock::Superblock;
 use std::collections::BTreeSet;
-
-/// What the journal of a device says.
-pub(crate) fn read<'d>(
-    device: &'d Device,
-    superblock: &Superblock,
-    geometry: &Geometry,
-) -> Result<Replay<'d>, MediumError> {
-    let offset = geometry.journal().start.saturating_mul(BLOCK_BYTES);
-    let length = geometry.journal_blocks.saturating_mul(BLOCK_BYTES);
-    let bytes = device.bytes(offset, usize::try_from(length).unwrap_or(usize::MAX))?;
-    Ok(replay(bytes, geometry, Seed::new(&superblock.uuid), superblock.header.generation.get()))
-}
 
 /// Checks the journal, and applies to `image` what is committed there. Gives the number of the last transaction.
 pub(crate) fn check(
@@ -30,15 +18,15 @@ pub(crate) fn check(
     geometry: &Geometry,
     findings: &mut Vec<Finding>,
 ) -> u64 {
-    let device = image.device();
-    let replay = match read(device, superblock, geometry) {
-        Ok(replay) => replay,
+    let bytes = match JournalBytes::of_image(image, superblock, geometry) {
+        Ok(bytes) => bytes,
         Err(error) => {
             let problem = Problem::JournalDamaged { fault: error.to_string() };
             findings.push(Finding::new("sb.journal_start", problem));
             return superblock.header.generation.get();
         }
     };
+    let replay = bytes.replay();
     if let Some(fault) = &replay.fault {
         let slot = match fault {
             ReplayFault::Broken { slot, .. } => *slot,
@@ -83,7 +71,7 @@ fn leftovers(replay: &Replay<'_>, image: &Image<'_>, geometry: &Geometry, findin
     for (number, slot) in (0..).zip(&replay.slots) {
         let fault = match slot {
             Slot::Empty => continue,
-            Slot::Committed(_) => {
+            Slot::Committed(_) | Slot::Done { .. } => {
                 let level = image
                     .block(geometry.journal_slot(number))
                     .ok()

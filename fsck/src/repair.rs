@@ -15,6 +15,7 @@ mod room;
 mod round;
 mod salvage;
 mod space;
+mod spare;
 mod store;
 mod sums;
 mod targets;
@@ -24,12 +25,14 @@ pub use action::Action;
 use crate::check::{Options, Progress, check_settled};
 use crate::error::Error;
 use crate::finding::Finding;
+use crate::problem::Problem;
 use crate::summary::Summary;
 use paxfs_format::device::Device;
 use paxfs_format::image::Image;
 use paxfs_format::volume::{Found, Volume};
 use round::Round;
-use std::collections::BTreeMap;
+use core::ops::Range;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use targets::Targets;
 
 /// Most rounds. Each must leave fewer findings, or others, than those before.
@@ -51,6 +54,8 @@ pub struct Plan {
     pub left: Vec<Finding>,
     /// All blocks that differ from the device.
     pub changed: BTreeMap<u64, Box<[u8; 4096]>>,
+    /// Runs of blocks that nobody has, neither before nor after: there is room for a log.
+    pub spare: Vec<Range<u64>>,
     /// The superblock that was believed.
     pub found: Found,
 }
@@ -63,7 +68,14 @@ impl Plan {
 
     /// Whether carrying it out leaves nothing that a repair could put right.
     pub fn succeeds(&self) -> bool {
-        self.left.iter().all(|finding| STAYS.contains(&finding.code()))
+        self.left.iter().all(stays)
+    }
+
+    /// Whether carrying it out leaves less than there was, and nothing new.
+    pub fn helps(&self) -> bool {
+        let before: HashSet<_> = self.findings.iter().map(what).collect();
+        let known = self.left.iter().all(|finding| before.contains(&what(finding)));
+        known && self.left.len() < to_repair(&self.findings).len()
     }
 
     /// Whether nothing is lost by it.
@@ -72,7 +84,12 @@ impl Plan {
     }
 }
 
+/// Who decides which of the things that were found are put right.
+pub type Choose<'c> = &'c mut dyn FnMut(&[&Finding]) -> bool;
+
 /// Plans a repair. The device is not changed.
+///
+/// `choose` is asked once for each structure that something is wrong with, with all that was found there.
 ///
 /// # Errors
 ///
@@ -81,6 +98,7 @@ pub fn plan(
     device: &Device,
     options: &Options<'_>,
     on_finding: &mut dyn FnMut(&Finding),
+    choose: Choose<'_>,
 ) -> Result<Plan, Error> {
     let mut findings = Vec::new();
     let first = check_settled(Image::new(device), options, false, &mut |finding| {
@@ -89,32 +107,37 @@ pub fn plan(
     })?;
     let mut plan = Plan {
         left: to_repair(&findings),
+        actions: journal_actions(&findings),
         findings,
         summary: first.summary,
-        actions: Vec::new(),
         changed: BTreeMap::new(),
         found: first.found.clone(),
+        spare: Vec::new(),
     };
     if plan.summary.refused || plan.left.is_empty() {
         return Ok(plan);
     }
+    let declined = declined(&plan.left, choose);
     let Found { superblock, geometry, .. } = first.found;
+    let before = Volume::new(first.image.clone(), superblock, geometry);
     let mut volume = Volume::new(first.image, superblock, geometry);
-    let quiet = Options { progress: None::<Progress<'_>>, ..*options };
+    let quiet = Options { progress: None::<Progress<'_>>, superblock_group: None, ..*options };
     for _ in 0..MOST_ROUNDS {
         let newest = first.newest;
+        let todo: Vec<Finding> =
+            plan.left.iter().filter(|one| !declined.contains(&what(one))).cloned().collect();
         let round = Round { volume: &mut volume, newest, targets: Targets::default(), actions: Vec::new() };
-        let actions = round.run(&plan.left)?;
-        plan.actions.extend(actions);
+        plan.actions.extend(round.run(&todo)?);
         let mut found = Vec::new();
         check_settled(volume.blocks.clone(), &quiet, true, &mut |finding| found.push(finding))?;
         let left = to_repair(&found);
         let stuck = left == plan.left;
         plan.left = left;
-        if plan.succeeds() || stuck {
+        if stuck || plan.left.iter().all(|one| stays(one) || declined.contains(&what(one))) {
             break;
         }
     }
+    plan.spare = spare::spare(&before, &volume);
     plan.changed = volume.blocks.into_changed();
     plan.changed.retain(|block, bytes| device.block(*block).map_or(true, |stored| stored != bytes.as_ref()));
     Ok(plan)
@@ -122,4 +145,59 @@ pub fn plan(
 
 fn to_repair(findings: &[Finding]) -> Vec<Finding> {
     findings.iter().filter(|finding| finding.severity().needs_repair()).cloned().collect()
+}
+
+/// Whether no repair can put it right.
+fn stays(finding: &Finding) -> bool {
+    STAYS.contains(&finding.code())
+}
+
+/// What tells a finding from others.
+fn what(finding: &Finding) -> (&'static str, String) {
+    (finding.code(), finding.at.clone())
+}
+
+/// Findings that are to stay, by who decides: structure by structure.
+fn declined(findings: &[Finding], choose: Choose<'_>) -> HashSet<(&'static str, String)> {
+    let structure = |finding: &Finding| finding.at.split('.').next().unwrap_or_default().to_owned();
+    let mut causes: Vec<(String, Vec<&Finding>)> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for finding in findings.iter().filter(|finding| !stays(finding)) {
+        let name = structure(finding);
+        let place = *places.entry(name.clone()).or_insert_with(|| {
+            causes.push((name, Vec::new()));
+            causes.len() - 1
+        });
+        if let Some((_, list)) = causes.get_mut(place) {
+            list.push(finding);
+        }
+    }
+    let mut declined = HashSet::new();
+    for (_, list) in causes {
+        if !choose(&list) {
+            declined.extend(list.into_iter().map(what));
+        }
+    }
+    declined
+}
+
+/// What becomes of the journal, and of what the last user left.
+fn journal_actions(findings: &[Finding]) -> Vec<Action> {
+    let mut actions = Vec::new();
+    for finding in findings {
+        let what = match &finding.problem {
+            Problem::JournalPending { .. } | Problem::JournalNotEmpty { .. } => "replayed",
+            Problem::JournalLeftover { .. } => "cleared",
+            Problem::NotClosed { .. } | Problem::ErrorsNoted { .. } | Problem::StateUnknown { .. } => "marked clean",
+            Problem::JournalDamaged { fault } => {
+                let mut action = Action::new(finding.at.clone(), "cut where it is damaged, and cleared");
+                action.lost.push(format!("what its last transaction changed: {fault}"));
+                actions.push(action);
+                continue;
+            }
+            _ => continue,
+        };
+        actions.push(Action::new(finding.at.clone(), what));
+    }
+    actions
 }

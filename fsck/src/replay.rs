@@ -11,17 +11,21 @@
 //! crash between leaves a superblock that is not clean: the next run checks again.
 
 use crate::error::Error;
+use crate::medium::{Medium, differing};
 use core::mem::offset_of;
 use paxfs_format::device::Device;
 use paxfs_format::geometry::{BLOCK_BYTES, BLOCK_SIZE, Geometry};
-use paxfs_format::header::Seed;
-use paxfs_format::image::Image;
-use paxfs_format::journal::{Body, JournalRecord, JournalSlot, LINE_SIZE, SLOTS};
+use paxfs_format::group::GroupHeader;
+use paxfs_format::header::{BlockKind, Expected, Seed};
+use paxfs_format::journal::{Body, JournalRecord, JournalSlot, SLOTS, Slot};
+use paxfs_format::journal_bytes::JournalBytes;
 use paxfs_format::superblock::{State, Superblock};
 use paxfs_format::time::Timestamp;
-use paxfs_format::volume::{Volume, find};
+use paxfs_format::volume::{Found, find};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::{SystemTime, UNIX_EPOCH};
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 /// What a replay did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,84 +43,117 @@ pub(crate) enum Pending {
 
 /// What the journal of a device waits for.
 pub(crate) fn pending(device: &Device, superblock: &Superblock, geometry: &Geometry) -> Pending {
-    match crate::journal::read(device, superblock, geometry) {
-        Ok(replay) if replay.fault.is_some() => Pending::Damaged,
-        Ok(replay) if replay.live.is_empty() => Pending::Nothing,
-        Ok(_) => Pending::Transactions,
-        Err(_) => Pending::Damaged,
+    let Ok(bytes) = JournalBytes::read(device, superblock, geometry) else { return Pending::Damaged };
+    match bytes.replay() {
+        replay if replay.fault.is_some() => Pending::Damaged,
+        replay if replay.live.is_empty() => Pending::Nothing,
+        _ => Pending::Transactions,
     }
 }
 
-/// Writes all committed transactions home.
-pub(crate) fn replay(device: &mut Device) -> Result<Replayed, Error> {
-    let found = find(&*device)?;
+/// Writes all live transactions home.
+pub(crate) fn replay<M: Medium>(medium: &mut M) -> Result<Replayed, Error> {
+    replay_at(medium, now())
+}
+
+/// The same, and it is `now`.
+pub(crate) fn replay_at<M: Medium>(medium: &mut M, now: Timestamp) -> Result<Replayed, Error> {
+    let found = find(medium)?;
     let (changed, transactions, last) = {
-        let replay = crate::journal::read(device, &found.superblock, &found.geometry)?;
-        let mut image = Image::new(device);
-        image.apply(&replay.live)?;
+        let bytes = JournalBytes::read(medium, &found.superblock, &found.geometry)?;
+        let replay = bytes.replay();
+        let mut changed = BTreeMap::new();
+        for write in replay.live.iter().flat_map(|transaction| &transaction.writes) {
+            let block = match changed.entry(write.block) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(Box::new(*medium.block(write.block)?)),
+            };
+            write.apply(block);
+        }
         let last = replay.live.last().map(|transaction| transaction.sequence);
-        (image.into_changed(), replay.live.len(), last)
+        (changed, replay.live.len(), last)
     };
     let Some(last) = last else { return Ok(Replayed { transactions: 0, blocks: 0 }) };
     let blocks = changed.len();
     for (block, bytes) in changed {
-        device.bytes_mut(block.saturating_mul(BLOCK_BYTES), BLOCK_SIZE)?.copy_from_slice(bytes.as_slice());
+        medium.put(block, &bytes)?;
     }
-    device.sync()?;
-    let mut superblock = find(&*device)?.superblock;
-    superblock.header.generation = last.max(superblock.header.generation.get()).into();
-    superblock.state = State::new(superblock.state.get() & !State::CLEAN);
-    superblock.written = now();
-    put_superblock(device, superblock, 0)?;
-    device.sync()?;
+    medium.sync()?;
+    advance(medium, last, now)?;
     Ok(Replayed { transactions, blocks })
 }
 
+/// Has the superblock say that all transactions up to `last` are home. They are, and that lasts.
+pub(crate) fn advance<M: Medium>(medium: &mut M, last: u64, now: Timestamp) -> Result<(), Error> {
+    let mut superblock = find(medium)?.superblock;
+    superblock.header.generation = last.max(superblock.header.generation.get()).into();
+    superblock.state = State::new(superblock.state.get() & !State::CLEAN);
+    superblock.written = now;
+    put_superblock(medium, superblock, 0)?;
+    medium.sync()
+}
+
 /// Marks a volume clean and checked, which was found to be so. Nothing waits in its journal.
-pub(crate) fn mark_clean(device: &mut Device) -> Result<(), Error> {
-    while let Some((sequence, body)) = stale_copies(device)? {
-        commit(device, sequence, &body)?;
-        replay(device)?;
+pub(crate) fn mark_clean<M: Medium>(medium: &mut M) -> Result<(), Error> {
+    mark_clean_as(medium, None, now())
+}
+
+/// The same, and it is `now`, and the superblock is to be `wanted`, but for its generation, state and times.
+pub(crate) fn mark_clean_as<M: Medium>(
+    medium: &mut M,
+    wanted: Option<&Superblock>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    while let Some((sequence, body)) = stale_copies(medium)? {
+        commit(medium, sequence, &body, None)?;
+        replay_at(medium, now)?;
     }
-    let found = find(&*device)?;
+    let found = find(medium)?;
     let geometry = found.geometry;
-    let leftovers: Vec<u64> =
-        crate::journal::read(device, &found.superblock, &geometry)?.leftovers().collect();
-    for slot in leftovers {
-        let head = geometry.journal_slot(slot).saturating_mul(BLOCK_BYTES);
-        device.bytes_mut(head, size_of::<JournalSlot>())?.fill(0);
+    let idle: Vec<u64> = {
+        let bytes = JournalBytes::read(medium, &found.superblock, &geometry)?;
+        let replay = bytes.replay();
+        let done = |slot: &Slot<'_>| matches!(slot, Slot::Done { .. });
+        let done = (0..).zip(&replay.slots).filter(|(_, slot)| done(slot)).map(|(number, _)| number);
+        replay.leftovers().chain(done).collect()
+    };
+    for slot in idle {
+        clear_slot(medium, &geometry, slot)?;
     }
-    let mut superblock = found.superblock;
+    let mut superblock = *wanted.unwrap_or(&found.superblock);
+    superblock.header.generation = found.superblock.header.generation;
     superblock.state = State::new(State::CLEAN);
-    superblock.written = now();
-    superblock.checked = superblock.written.seconds;
+    superblock.written = now;
+    superblock.checked = now.seconds;
     for group in geometry.group_numbers().skip(1) {
-        put_superblock(device, superblock, geometry.superblock(group))?;
+        put_superblock(medium, superblock, geometry.superblock(group))?;
     }
-    device.sync()?;
-    put_superblock(device, superblock, 0)?;
-    device.sync()?;
-    Ok(())
+    medium.sync()?;
+    put_superblock(medium, superblock, 0)?;
+    medium.sync()
+}
+
+/// Makes the head of a slot zeros. What it holds is not needed.
+pub(crate) fn clear_slot<M: Medium>(medium: &mut M, geometry: &Geometry, slot: u64) -> Result<(), Error> {
+    let head = geometry.journal_slot(slot).saturating_mul(BLOCK_BYTES);
+    medium.store(head, &[0; size_of::<JournalSlot>()])
+}
+
+/// Bytes of records that a slot has room for.
+pub(crate) fn slot_room(geometry: &Geometry) -> u64 {
+    let slot = (geometry.journal_blocks / SLOTS).saturating_mul(BLOCK_BYTES);
+    slot.saturating_sub(size_of::<JournalSlot>() as u64)
 }
 
 /// The next transaction that brings copies of group headers up to date: its number and what it writes. `None` when they are.
-fn stale_copies(device: &Device) -> Result<Option<(u64, Body)>, Error> {
-    let found = find(device)?;
-    let volume = Volume::new(Image::new(device), found.superblock, found.geometry);
-    let room = (found.geometry.journal_blocks / SLOTS).saturating_mul(BLOCK_BYTES);
-    let room = usize::try_from(room).unwrap_or(usize::MAX).saturating_sub(size_of::<JournalSlot>());
+fn stale_copies<M: Medium>(medium: &M) -> Result<Option<(u64, Body)>, Error> {
+    let found = find(medium)?;
+    let room = usize::try_from(slot_room(&found.geometry)).unwrap_or(usize::MAX);
     let mut body = Body::default();
-    for group in volume.geometry.group_numbers() {
-        let Ok(header) = volume.group(group) else { continue };
-        let place = volume.geometry.group_copy(group);
-        let mut copy = *header;
-        copy.header.place = place.into();
-        volume.seed.seal(copy.as_mut_bytes());
-        let copy: [u8; BLOCK_SIZE] = zerocopy::transmute!(copy);
-        let (old, new) = (device.block(place)?.as_chunks::<LINE_SIZE>().0, copy.as_chunks::<LINE_SIZE>().0);
-        let differing = (0..).zip(old.iter().zip(new)).filter(|(_, (old, new))| old != new);
-        let lines = differing.fold(0, |lines, (line, _): (u32, _)| lines | 1_u64 << line);
-        body.push_lines(place, lines, &copy);
+    for group in found.geometry.group_numbers() {
+        let Some(copy) = group_copy(medium, &found, group) else { continue };
+        let place = found.geometry.group_copy(group);
+        body.push_lines(place, differing(medium.block(place)?, &copy), &copy);
         // The next may be all of a block.
         if body.bytes().len().saturating_add(size_of::<JournalRecord>() + BLOCK_SIZE) > room {
             break;
@@ -130,38 +167,66 @@ fn stale_copies(device: &Device) -> Result<Option<(u64, Body)>, Error> {
     Ok(Some((sequence, body)))
 }
 
-/// Commits a transaction. Nothing in its slot is needed.
-fn commit(device: &mut Device, sequence: u64, body: &Body) -> Result<(), Error> {
-    let found = find(&*device)?;
-    let place = found.geometry.journal_slot(sequence % SLOTS);
-    let offset = place.saturating_mul(BLOCK_BYTES);
-    let head = body.head(Seed::new(&found.superblock.uuid), place, sequence);
-    let slot = device.bytes_mut(offset, size_of::<JournalSlot>().saturating_add(body.bytes().len()))?;
-    slot.iter_mut().zip(head.as_bytes().iter().chain(body.bytes())).for_each(|(to, from)| *to = *from);
-    device.sync()?;
-    let word = offset.saturating_add(offset_of!(JournalSlot, commit) as u64);
-    device.bytes_mut(word, size_of::<u64>())?.copy_from_slice(&sequence.to_le_bytes());
-    device.sync()?;
-    Ok(())
+/// The copy that the header of a group should have; `None` when the header is damaged.
+fn group_copy<M: Medium>(medium: &M, found: &Found, group: u32) -> Option<[u8; BLOCK_SIZE]> {
+    let (place, seed) = (found.geometry.group_header(group), Seed::new(&found.superblock.uuid));
+    let bytes = medium.block(place).ok()?;
+    let expected = Expected { kind: BlockKind::GROUP, place, owner: group.into() };
+    seed.verify(bytes).and_then(|header| expected.check(header)).ok()?;
+    let mut copy = GroupHeader::read_from_bytes(bytes).ok()?;
+    copy.header.place = found.geometry.group_copy(group).into();
+    seed.seal(copy.as_mut_bytes());
+    Some(zerocopy::transmute!(copy))
 }
 
-/// Stores a superblock or copy, sealed for its place.
-fn put_superblock(device: &mut Device, mut superblock: Superblock, block: u64) -> Result<(), Error> {
+/// Commits a transaction. Nothing in its slot is needed. Its body goes there too, or `elsewhere`: to free blocks, from that
+/// one on.
+pub(crate) fn commit<M: Medium>(
+    medium: &mut M,
+    sequence: u64,
+    body: &Body,
+    elsewhere: Option<u64>,
+) -> Result<(), Error> {
+    let found = find(medium)?;
+    let (slot, seed) = (sequence % SLOTS, Seed::new(&found.superblock.uuid));
+    let place = found.geometry.journal_slot(slot);
+    let offset = place.saturating_mul(BLOCK_BYTES);
+    let word = offset.saturating_add(offset_of!(JournalSlot, commit) as u64);
+    // The head must not be committed by a word that is there already.
+    let stale = JournalSlot::ref_from_prefix(medium.block(place)?);
+    if stale.is_ok_and(|(head, _)| head.commit.get() == sequence) {
+        clear_slot(medium, &found.geometry, slot)?;
+        medium.sync()?;
+    }
+    let head = match elsewhere {
+        None => {
+            medium.store(offset.saturating_add(size_of::<JournalSlot>() as u64), body.bytes())?;
+            body.head(seed, place, sequence)
+        }
+        Some(block) => {
+            medium.store(block.saturating_mul(BLOCK_BYTES), body.bytes())?;
+            body.head_elsewhere(seed, place, sequence, block)
+        }
+    };
+    medium.store(offset, head.as_bytes())?;
+    medium.sync()?;
+    medium.store(word, &sequence.to_le_bytes())?;
+    medium.sync()
+}
+
+/// Stores a superblock or copy, sealed for its place, as far as it is not there already.
+pub(crate) fn put_superblock<M: Medium>(
+    medium: &mut M,
+    mut superblock: Superblock,
+    block: u64,
+) -> Result<(), Error> {
     superblock.header.place = block.into();
     Seed::new(&superblock.uuid).seal(superblock.as_mut_bytes());
-    store(device, block, superblock.as_bytes())
-}
-
-/// Stores a block, if it is not there already.
-fn store(device: &mut Device, block: u64, bytes: &[u8]) -> Result<(), Error> {
-    if device.block(block)?.as_slice() != bytes {
-        device.bytes_mut(block.saturating_mul(BLOCK_BYTES), BLOCK_SIZE)?.copy_from_slice(bytes);
-    }
-    Ok(())
+    medium.put(block, &zerocopy::transmute!(superblock))
 }
 
 /// The time, or 1970 on a machine without a clock.
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::new(i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos())
 }
@@ -171,6 +236,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use crate::check::check;
+    use paxfs_format::image::Image;
+    use paxfs_format::volume::Volume;
 
     const BYTES: usize = 8 << 20;
 
@@ -198,7 +265,7 @@ mod tests {
             let mut header = *Volume::new(Image::new(&device), superblock, geometry).group(group).unwrap();
             header.header.generation = generation.into();
             seed.seal(header.as_mut_bytes());
-            store(&mut device, place, header.as_bytes()).unwrap();
+            device.put(place, &zerocopy::transmute!(header)).unwrap();
         }
         device.bytes(0, BYTES).unwrap().to_vec()
     }
@@ -232,7 +299,7 @@ mod tests {
         let before = bytes(&device);
         assert_sound(&before);
         let (sequence, body) = stale_copies(&device).unwrap().unwrap();
-        commit(&mut device, sequence, &body).unwrap();
+        commit(&mut device, sequence, &body, None).unwrap();
         let committed = bytes(&device);
         let mut written = committed.clone();
         let slot = usize::try_from(geometry.journal_slot(sequence % SLOTS)).unwrap() * BLOCK_SIZE;

@@ -3,6 +3,7 @@
 use crate::context::PASSES;
 use crate::exit::Exit;
 use crate::finding::{Code, Files, Finding};
+use crate::repair::Action;
 use crate::severity::Severity;
 use crate::summary::Summary;
 use paxfs_format::words::counted;
@@ -63,6 +64,21 @@ impl<W: Write> Report<W> {
             (true, Severity::Loss | Severity::Fatal) => writeln!(self.to, "\x1b[31m{text}\x1b[0m"),
             (true, Severity::Damage) => writeln!(self.to, "\x1b[33m{text}\x1b[0m"),
             _ => writeln!(self.to, "{text}"),
+        }
+    }
+
+    /// Prints what a repair does, or would do.
+    ///
+    /// # Errors
+    ///
+    /// Those of the writer.
+    pub fn action(&mut self, action: &Action) -> io::Result<()> {
+        if self.json {
+            return writeln!(self.to, "{}", action.to_json());
+        }
+        match (self.color, action.loses()) {
+            (true, true) => writeln!(self.to, "\x1b[31m{}\x1b[0m", action.line()),
+            _ => writeln!(self.to, "{}", action.line()),
         }
     }
 

@@ -1,14 +1,17 @@
 //! The tool: from arguments to an exit status.
 
-use crate::check::{Options, check};
+use crate::check::Options;
 use crate::cli::{Cli, arguments};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::finding::Finding;
 use crate::progress::Display;
-use crate::replay::{Pending, Replayed, mark_clean, pending, replay};
+use crate::questions::Questions;
+use crate::repair::{Choose, Plan, plan};
+use crate::replay::{Pending, Replayed, now, pending, replay};
 use crate::report::Report;
 use crate::summary::Summary;
+use crate::write::{Repair, write};
 use clap::Parser;
 use paxfs_format::chunk::CHUNK_INODES;
 use paxfs_format::device::{Access, Device};
@@ -25,8 +28,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// What the tool calls itself.
 const NAME: &str = "fsck.paxfs";
 
-/// Findings that marking the volume clean puts right.
-const PUT_RIGHT: [&str; 2] = ["PX-STATE-OPEN", "PX-STATE-ERRORS"];
+/// Findings that a refused repair shows.
+const LEFT_SHOWN: usize = 5;
 
 fn complain(message: impl core::fmt::Display) {
     // Nobody is left to complain to when this fails.
@@ -46,12 +49,6 @@ pub fn run(raw: impl IntoIterator<Item = OsString>) -> Exit {
         return explain(&cli, code);
     }
     let Some(path) = &cli.device else { return Exit::USAGE };
-    if cli.yes || cli.undo.is_some() {
-        complain(
-            "this release checks, it does not repair yet: run it with -n, or with -p to replay the journal",
-        );
-        return Exit::OPERATIONAL;
-    }
     let cancel = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&cancel)) {
@@ -64,7 +61,13 @@ pub fn run(raw: impl IntoIterator<Item = OsString>) -> Exit {
         cancel: &cancel,
         cli: &cli,
     };
-    let outcome = if cli.preen || cli.automatic { tool.preen(path) } else { tool.look(path) };
+    let asks = !cli.no && !cli.json && io::stdin().is_terminal() && io::stdout().is_terminal();
+    let outcome = match () {
+        () if cli.preen || cli.automatic => tool.preen(path),
+        () if cli.yes => tool.repair(path, &mut |_| true),
+        () if asks => tool.repair(path, &mut Questions::new().asker()),
+        () => tool.look(path),
+    };
     tool.display.finish();
     match outcome {
         Ok(exit) => exit,
@@ -118,10 +121,105 @@ impl Tool<'_> {
                 path.display()
             ));
         }
-        let summary = self.check(&device)?;
-        let exit = summary.exit();
-        self.summarize(&summary, exit);
+        let plan = self.plan(&device, &mut |_| true)?;
+        self.tell(&plan);
+        let exit = plan.summary.exit();
+        self.summarize(&plan.summary, exit);
         Ok(exit)
+    }
+
+    /// Plans a repair, and carries it out if it leaves nothing that could be put right.
+    fn repair(&self, path: &Path, choose: Choose<'_>) -> Result<Exit, Error> {
+        let mut device = Device::open(path, Access::Exclusive)?;
+        let plan = self.plan(&device, choose)?;
+        self.tell(&plan);
+        let mut exit = plan.summary.exit();
+        if !plan.summary.refused {
+            exit = self.carry_out(&mut device, &plan)?;
+        }
+        self.summarize(&plan.summary, exit);
+        Ok(exit)
+    }
+
+    /// Writes a plan to the device; gives the exit status that it amounts to.
+    fn carry_out(&self, device: &mut Device, plan: &Plan) -> Result<Exit, Error> {
+        let left = if plan.left.is_empty() { Exit::CLEAN } else { Exit::UNCORRECTED };
+        let nothing = plan.is_empty() && plan.changed.is_empty();
+        if nothing && plan.found.superblock.is_clean() {
+            return Ok(left);
+        }
+        if !plan.succeeds() && !plan.helps() {
+            let count = plan.left.iter().filter(|finding| finding.severity().needs_repair()).count();
+            complain(format_args!(
+                "{}: the repair would leave {} that it should not; nothing was written",
+                self.device_name,
+                counted(count as u64, "finding")
+            ));
+            for finding in plan.left.iter().take(LEFT_SHOWN) {
+                complain(format_args!("left: {}", crate::report::line(finding)));
+            }
+            return Ok(Exit::UNCORRECTED);
+        }
+        let repair = Repair {
+            superblock: &plan.found.superblock,
+            geometry: &plan.found.geometry,
+            blocks: &plan.changed,
+            free: &plan.spare,
+            now: now(),
+        };
+        let written = write(device, &repair, self.cli.undo.as_deref())?;
+        if !self.cli.json && (!plan.is_empty() || written.blocks > 0) {
+            let words = format!(
+                "{}: REPAIRED: {}, {} written",
+                self.device_name,
+                counted(plan.actions.len() as u64, "action"),
+                counted(written.blocks, "block")
+            );
+            self.print(|| println_lossy(&words));
+        }
+        let corrected = if nothing { Exit::CLEAN } else { Exit::CORRECTED };
+        Ok(corrected | left)
+    }
+
+    /// Checks, and plans what to do about what is found.
+    fn plan(&self, device: &Device, choose: Choose<'_>) -> Result<Plan, Error> {
+        let tell = |pass: u32, done: u64, of: u64| self.display.tell(pass, done, of);
+        let options = Options {
+            threads: None,
+            superblock_group: self.cli.superblock,
+            cancel: Some(self.cancel),
+            progress: Some(&tell),
+        };
+        let mut report = self.report();
+        let plan = plan(
+            device,
+            &options,
+            &mut |finding| {
+                // When nobody reads, the status is still worth something.
+                self.display.suspend(|| {
+                    let _ = report.finding(finding);
+                });
+            },
+            &mut |findings| {
+                self.display.finish();
+                choose(findings)
+            },
+        );
+        let _ = report.flush();
+        if self.cancel.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
+        plan
+    }
+
+    /// Prints what a plan does.
+    fn tell(&self, plan: &Plan) {
+        self.display.finish();
+        let mut report = self.report();
+        for action in &plan.actions {
+            let _ = report.action(action);
+        }
+        let _ = report.flush();
     }
 
     /// Answers at once for a clean volume; else replays the journal, checks, and marks it clean if it is.
@@ -163,52 +261,22 @@ impl Tool<'_> {
                 }
             }
         }
-        let summary = self.check(&device)?;
-        let left: u64 = summary.to_repair();
-        let put_right: u64 = PUT_RIGHT.iter().filter_map(|code| summary.codes.get(code)).sum();
-        if summary.refused {
+        let plan = self.plan(&device, &mut |_| true)?;
+        if plan.summary.refused {
             exit |= Exit::OPERATIONAL;
-        } else if left > put_right {
+        } else if plan.keeps_all() && (plan.succeeds() || plan.left.is_empty()) {
+            self.tell(&plan);
+            exit |= self.carry_out(&mut device, &plan)?;
+        } else {
+            self.tell(&plan);
             exit |= Exit::UNCORRECTED;
-        } else if self.cli.superblock.is_none() {
-            mark_clean(&mut device)?;
-            if put_right > 0 {
-                exit |= Exit::CORRECTED;
-            }
-        }
-        self.summarize(&summary, exit);
-        if left > put_right && !summary.refused {
             complain(format_args!(
-                "{}: damage that -p does not repair; run {NAME} -n for the list and repair it by hand",
+                "{}: a repair would lose something, so -p leaves it; run {NAME} -n to see what, and {NAME} -y to repair",
                 self.device_name
             ));
         }
+        self.summarize(&plan.summary, exit);
         Ok(exit)
-    }
-
-    fn check(&self, device: &Device) -> Result<Summary, Error> {
-        let tell = |pass: u32, done: u64, of: u64| self.display.tell(pass, done, of);
-        let options = Options {
-            threads: None,
-            superblock_group: self.cli.superblock,
-            cancel: Some(self.cancel),
-            progress: Some(&tell),
-        };
-        let mut report = self.report();
-        let mut broken = None;
-        let summary = check(device, &options, &mut |finding| {
-            self.display.suspend(|| {
-                if let Err(error) = report.finding(&finding) {
-                    // Nobody reads: the status is still worth something.
-                    broken = Some(error);
-                }
-            });
-        });
-        let _ = report.flush();
-        if self.cancel.load(Ordering::Relaxed) {
-            return Err(Error::Cancelled);
-        }
-        summary
     }
 
     fn report(&self) -> Report<io::BufWriter<io::Stdout>> {

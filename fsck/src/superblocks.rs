@@ -67,6 +67,11 @@ fn essence(superblock: &Superblock, clean: bool) -> u64 {
     xxh3_64(plain.as_bytes())
 }
 
+/// Whether two superblocks say the same of the volume, and may differ only in what changes while it is used.
+pub(crate) fn says_the_same(one: &Superblock, other: &Superblock) -> bool {
+    essence(one, false) == essence(other, false)
+}
+
 fn votes(image: &Image<'_>, geometry: &Geometry, clean: bool) -> Votes {
     let mut votes = Votes { camps: BTreeMap::new(), faults: Vec::new() };
     for group in geometry.group_numbers() {

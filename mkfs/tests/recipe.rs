@@ -138,7 +138,7 @@ files:
     let header = paxfs_format::header::Seed::new(&summary.options.uuid);
     let journal = geometry.journal();
     let bytes = device.bytes(journal.start * 4096, ((journal.end - journal.start) * 4096) as usize).unwrap();
-    let replay = paxfs_format::journal::replay(bytes, &geometry, header, 1);
+    let replay = paxfs_format::journal::replay(bytes, [None; 2], &geometry, header, 1);
     assert_eq!(replay.live.len(), 1);
     assert_eq!(replay.live[0].sequence, 2);
     let write = replay.live[0].writes[0];

@@ -11,6 +11,7 @@ use crate::homes::store_lines;
 use crate::media::bytes_of;
 use crate::medium::{Medium, Point};
 use crate::pages::Pages;
+use core::ops::Range;
 use paxfs_format::blocks::Blocks;
 use paxfs_format::geometry::{BLOCK_BYTES, Geometry};
 use paxfs_format::journal::{self, JournalSlot, Write};
@@ -43,11 +44,19 @@ pub(crate) fn recover(medium: &Arc<dyn Medium>) -> Result<(Superblock, u64)> {
     let medium = &**medium;
     let is_clean = superblock.state.get() & State::CLEAN != 0;
     let bytes = load_journal(medium, &geometry, is_clean)?;
-    let replay = journal::replay(&bytes, &geometry, volume.seed, superblock.header.generation.get());
+    let generation = superblock.header.generation.get();
+    let mut bodies = [None, None];
+    let elsewhere = journal::bodies_elsewhere(&bytes, &geometry, volume.seed, generation);
+    for (body, run) in bodies.iter_mut().zip(elsewhere) {
+        *body = run.map(|run| load_body(medium, run)).transpose()?;
+    }
+    let [first, second] = &bodies;
+    let elsewhere = [first.as_deref(), second.as_deref()];
+    let replay = journal::replay(&bytes, elsewhere, &geometry, volume.seed, generation);
     if let Some(fault) = replay.fault {
         return Err(fault.into());
     }
-    let last = replay.live.last().map_or(superblock.header.generation.get(), |live| live.sequence);
+    let last = replay.live.last().map_or(generation, |live| live.sequence);
     if last > TRANSACTION_MAX {
         return Err(Error::damaged(
             "the superblock or the journal",
@@ -104,6 +113,29 @@ fn load_journal(medium: &dyn Medium, geometry: &Geometry, is_clean: bool) -> Res
             medium.load(block * BLOCK_BYTES, bytes);
         } else if !is_clean || !medium.heal(block) {
             return Err(Error::lost("the journal", block));
+        }
+    }
+    Ok(bytes)
+}
+
+/// The body of a transaction that is not in its slot: that of a repair which was interrupted. It is needed, or nobody asks.
+fn load_body(medium: &dyn Medium, run: Range<u64>) -> Result<Vec<u8>> {
+    if run.end.saturating_sub(run.start) > JOURNAL_BLOCKS_MAX {
+        return Err(Error::ReadOnly(
+            "an interrupted repair left more than 256 MiB to be written: fsck.paxfs -p completes it",
+        ));
+    }
+    let range = run.start * BLOCK_BYTES..run.end * BLOCK_BYTES;
+    let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap_or(0)];
+    medium.load(range.start, &mut bytes);
+    if medium.has_failed(range) {
+        // What failed only beside another is good again.
+        medium.narrow();
+        for (block, bytes) in run.zip(bytes.chunks_exact_mut(4096)) {
+            medium.load(block * BLOCK_BYTES, bytes);
+            if medium.has_failed(bytes_of(block)) {
+                return Err(Error::lost("the journal", block));
+            }
         }
     }
     Ok(bytes)

@@ -93,9 +93,11 @@ pub fn dump(
 /// The volume as it is when its journal is applied.
 fn replayed<'s>(session: &'s Session, faults: &mut Faults) -> Result<Volume<Image<'s>>, CommandError> {
     let mut image = Image::new(session.device());
-    if let Some(replay) = session.replay() {
+    if let Some(journal) = session.journal() {
+        let replay = journal.replay();
         if let Some(fault) = &replay.fault {
-            faults.note(format!("the journal cannot be replayed, and is left out: {fault}"));
+            let left = if replay.live.is_empty() { "left out" } else { "applied as far as it can be" };
+            faults.note(format!("the journal cannot be replayed, and is {left}: {fault}"));
         }
         image.apply(&replay.live)?;
     }

@@ -43,13 +43,14 @@ struct RecordRow {
 
 /// Shows it.
 pub fn run(session: &Session, _arguments: &Arguments) -> Result<Output, CommandError> {
-    let replay = session.replay().ok_or_else(|| {
+    let journal = session.journal().ok_or_else(|| {
         let journal = session.geometry().journal();
         CommandError::Failed(format!(
             "the journal, blocks {}..{}, lies past the end of the device",
             journal.start, journal.end
         ))
     })?;
+    let replay = journal.replay();
     let slots = slot_rows(session, &replay);
     let records = record_rows(session.device(), &replay);
     let verdict = verdict(&replay);
@@ -105,6 +106,9 @@ fn slot_rows(session: &Session, replay: &Replay<'_>) -> Vec<SlotRow> {
             Slot::Empty => ("empty", None, 0, None),
             Slot::Torn { reason } => ("torn", None, 0, Some((*reason).to_owned())),
             Slot::Committed(held) => ("committed", Some(held.sequence), held.writes.len(), None),
+            Slot::Done { sequence } => {
+                ("done", Some(*sequence), 0, Some("its body was elsewhere; it is in its homes".to_owned()))
+            }
             Slot::Broken { sequence, fault } => ("broken", Some(*sequence), 0, Some(fault.to_string())),
         };
         let live = replay.live.iter().any(|live| Some(live.sequence) == transaction);
@@ -171,7 +175,11 @@ fn ranges(bits: u64) -> String {
 
 fn verdict(replay: &Replay<'_>) -> String {
     if let Some(fault) = &replay.fault {
-        return format!("cannot be replayed: {fault}");
+        let left: Vec<u64> = replay.live.iter().map(|live| live.sequence).collect();
+        if left.is_empty() {
+            return format!("cannot be replayed: {fault}");
+        }
+        return format!("cannot be replayed: {fault}; a repair applies {}", transactions(&left));
     }
     let numbers: Vec<u64> = replay.live.iter().map(|live| live.sequence).collect();
     let writes = || replay.live.iter().flat_map(|live| &live.writes);

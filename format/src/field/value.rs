@@ -8,6 +8,7 @@
 use crate::declare::{Field, Kind, Layout, OnDisk, Style};
 use crate::field::path::FieldRef;
 use crate::field::text::{escape, hex};
+use crate::units::Uuid;
 use core::fmt;
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
@@ -177,7 +178,7 @@ impl fmt::Display for Value<'_> {
                 text.push('"');
                 f.write_str(&text)
             }
-            Value::Uuid(bytes) => f.write_str(&uuid(bytes)),
+            Value::Uuid(bytes) => f.write_str(&Uuid(*bytes).to_string()),
             Value::Struct(fields) => fields.fmt(f),
             Value::Array(elements) => {
                 f.write_str("[")?;
@@ -198,15 +199,6 @@ impl fmt::Display for Fields<'_> {
         }
         f.write_str("}")
     }
-}
-
-/// 8-4-4-4-12.
-fn uuid(bytes: &[u8; 16]) -> String {
-    let mut text = hex(bytes);
-    for dash in [20, 16, 12, 8] {
-        text.insert(dash, '-');
-    }
-    text
 }
 
 /// Whether a value is worth showing: all but reserved bytes as they should be.
@@ -254,7 +246,7 @@ impl Serialize for Value<'_> {
             Value::Integer(integer) => integer.serialize(serializer),
             Value::Bytes(bytes) | Value::Reserved(bytes) => serializer.serialize_str(&hex(bytes)),
             Value::Text(bytes) => serializer.serialize_str(&String::from_utf8_lossy(bytes)),
-            Value::Uuid(bytes) => serializer.serialize_str(&uuid(bytes)),
+            Value::Uuid(bytes) => serializer.serialize_str(&Uuid(*bytes).to_string()),
             Value::Struct(fields) => fields.serialize(serializer),
             Value::Array(elements) => serializer.collect_seq(elements.iter()),
         }

@@ -4,6 +4,7 @@ use super::{Seal, Target, read};
 use crate::blocks::Blocks;
 use crate::device::{Device, MediumError};
 use crate::field::edit::{NoVerb, SetError, Verb, set};
+use crate::geometry::{BLOCK_BYTES, BLOCK_SIZE};
 use crate::header::{CRC_OFFSET, Seed};
 use crate::journal::{JournalSlot, SEALED_HEAD};
 use crate::superblock::Superblock;
@@ -160,11 +161,17 @@ impl Seal {
             }
             Seal::JournalBody { slot, length } => {
                 let head = read(blocks, slot, size_of::<JournalSlot>())?;
-                let used = JournalSlot::ref_from_bytes(&head).map_or(0, |head| head.bytes.get());
-                let room = length.saturating_sub(size_of::<JournalSlot>() as u64);
-                let used = usize::try_from(used.min(room)).unwrap_or(usize::MAX);
-                let body = slot.saturating_add(size_of::<JournalSlot>() as u64);
-                seed.plain(&read(blocks, body, used)?)
+                let device = blocks.blocks().saturating_mul(BLOCK_BYTES);
+                let (body, used) = JournalSlot::ref_from_bytes(&head)
+                    .map_or((slot, 0), |head| head.body_bytes(slot, length, device));
+                // It may be as long as the device.
+                let (mut sum, mut at, mut left) = (seed, body, used);
+                while left > 0 {
+                    let step = left.min(BLOCK_SIZE);
+                    sum = sum.after(&read(blocks, at, step)?);
+                    (at, left) = (at.saturating_add(step as u64), left - step);
+                }
+                sum.plain(&[])
             }
         };
         Ok(Some((stored, computed)))
@@ -185,14 +192,16 @@ impl Seal {
                 Ok(())
             }
             Seal::JournalBody { slot, length } => {
-                let length = usize::try_from(length).unwrap_or(usize::MAX);
-                let bytes = device.bytes_mut(slot, length)?;
-                if let Ok((head, rest)) = JournalSlot::mut_from_prefix(bytes) {
-                    let used = usize::try_from(head.bytes.get()).unwrap_or(usize::MAX);
-                    let crc = seed.plain(rest.get(..used).unwrap_or(rest));
+                let end = device.len();
+                let head = device.bytes(slot, size_of::<JournalSlot>())?;
+                let (body, used) = JournalSlot::ref_from_bytes(head)
+                    .map_or((slot, 0), |head| head.body_bytes(slot, length, end));
+                let crc = seed.plain(device.bytes(body, used)?);
+                let head = device.bytes_mut(slot, size_of::<JournalSlot>())?;
+                if let Ok(head) = JournalSlot::mut_from_bytes(head) {
                     head.body_crc = Crc::new(if broken { crc ^ 1 } else { crc });
                 }
-                seal(bytes.get_mut(..SEALED_HEAD).unwrap_or_default(), seed, false);
+                seal(head.get_mut(..SEALED_HEAD).unwrap_or_default(), seed, false);
                 Ok(())
             }
         }

@@ -151,9 +151,11 @@ fn journal_record<B: Blocks>(
     index: u64,
     mut rest: Rest<'_>,
 ) -> Result<Target, TargetError> {
-    const HEAD: u64 = size_of::<JournalSlot>() as u64;
     const RECORD: u64 = size_of::<JournalRecord>() as u64;
-    let (mut offset, end) = (slot.saturating_add(HEAD), slot.saturating_add(length));
+    let head = read(&volume.blocks, slot, size_of::<JournalSlot>())?;
+    let (mut offset, end) = JournalSlot::ref_from_bytes(&head).map_or((slot, slot), |head| {
+        head.body_room(slot, length, volume.blocks.blocks().saturating_mul(BLOCK_BYTES))
+    });
     for left in (0..=index).rev() {
         if offset.saturating_add(RECORD) > end {
             break;
@@ -176,7 +178,7 @@ fn journal_record<B: Blocks>(
         }
         return rest.field(volume, structure, &["data"]);
     }
-    Err(TargetError::Missing { text: rest.text, why: "the slot ends before it" })
+    Err(TargetError::Missing { text: rest.text, why: "the body ends before it" })
 }
 
 /// What a block is: by its place if that is fixed, else by the header in it.

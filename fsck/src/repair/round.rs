@@ -71,7 +71,7 @@ impl<'d> Round<'_, 'd> {
                 }
             }
             if extra.len() > MOST_CLUSTERS {
-                return Err(Error::NoRoom);
+                return Err(Error::Full);
             }
         }
         sums::mend(self.volume, &self.targets, &mut self.actions)?;
@@ -211,7 +211,7 @@ impl<'d> Round<'_, 'd> {
             None => {
                 let all = self.volume.geometry.group_numbers();
                 let next = core::iter::once(group).chain(all).find(|group| !wanted.contains(group));
-                self.targets.groups.insert(next.ok_or(Error::NoRoom)?);
+                self.targets.groups.insert(next.ok_or(Error::Full)?);
             }
         }
         Ok(None)
