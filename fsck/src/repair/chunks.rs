@@ -22,10 +22,20 @@ pub(super) fn chunk(start: u32, used: u64, orphans: u64) -> Chunk {
     Chunk { start: start.into(), reserved: Reserved::ZERO, used: used.into(), orphans: orphans.into() }
 }
 
-/// The chunks of a group, by start. `doubted`: something was found there, so the inodes themselves are asked.
-pub(super) fn known(volume: &Volume<Image<'_>>, group: u32, doubted: bool) -> BTreeMap<u32, Chunk> {
+/// The chunks of a group.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// By start.
+    pub chunks: BTreeMap<u32, Chunk>,
+    /// Starts of those that no record of the inode index tells of: what cannot be read there may be in use.
+    pub unrecorded: Vec<u32>,
+}
+
+/// The chunks of a group. `doubted`: something was found there, so the inodes themselves are asked.
+pub(super) fn known(volume: &Volume<Image<'_>>, group: u32, doubted: bool) -> Known {
     let mut found = BTreeMap::new();
-    let Ok(header) = volume.group(group) else { return found };
+    let mut unrecorded = Vec::new();
+    let Ok(header) = volume.group(group) else { return Known::default() };
     let tree = gather(volume, &volume.group_tree::<Chunk>(group, header, GroupTree::Inodes));
     let space = volume.geometry.group_space(group);
     let whole = tree.faults == 0 && tree.doubtful.is_empty();
@@ -33,7 +43,7 @@ pub(super) fn known(volume: &Volume<Image<'_>>, group: u32, doubted: bool) -> BT
         found.insert(chunk.start.get(), chunk);
     }
     if whole && !doubted {
-        return found;
+        return Known { chunks: found, unrecorded };
     }
     // Records that are wrong in part still have bits.
     for mut chunk in tree.doubtful {
@@ -50,6 +60,7 @@ pub(super) fn known(volume: &Volume<Image<'_>>, group: u32, doubted: bool) -> BT
             let start = start.saturating_add(first);
             if start.is_multiple_of(CHUNK_BLOCKS) && !found.contains_key(&start) && is_there(volume, group, start) {
                 found.insert(start, chunk(start, 0, 0));
+                unrecorded.push(start);
             }
         }
     }
@@ -80,7 +91,7 @@ pub(super) fn known(volume: &Volume<Image<'_>>, group: u32, doubted: bool) -> BT
             (chunk.used, chunk.orphans) = (bits.into(), orphans.into());
         }
     }
-    found
+    Known { chunks: found, unrecorded }
 }
 
 /// Number of the inode in a slot of a chunk.

@@ -225,6 +225,7 @@ pub(super) fn load(source: &Source<'_, '_>, number: u64) -> File {
     };
     if !believable {
         (file.data_whole, file.attributes_whole) = (false, false);
+        read_attributes(source, &mut file, &[]);
         return file;
     }
     // Blocks of the forks say whose they are: the slot's number, whatever its header says.
@@ -245,7 +246,7 @@ pub(super) fn contents(source: &Source<'_, '_>, file: &mut File) {
     match kind {
         FileType::Regular => read_extents(source, file, &data),
         FileType::Directory => {
-            let (bodies, whole) = bodies(source, &file.inode, Which::Data, &data);
+            let (bodies, whole) = bodies(source, file, Which::Data, &data);
             file.data_whole &= whole;
             file.names.clear();
             for (bytes, sealed) in bodies {
@@ -264,11 +265,15 @@ pub(super) fn contents(source: &Source<'_, '_>, file: &mut File) {
         FileType::Symlink => read_target(source, file, &data),
         _ => {}
     }
-    let (bodies, whole) = bodies(source, &file.inode, Which::Attributes, &attributes);
+    read_attributes(source, file, &attributes);
+}
+
+fn read_attributes(source: &Source<'_, '_>, file: &mut File, inline: &[u8]) {
+    let (bodies, whole) = bodies(source, file, Which::Attributes, inline);
     file.attributes_whole &= whole;
     file.attributes.clear();
     for (bytes, sealed) in bodies {
-        let (entries, whole) = salvage::<AttributeEntry>(&volume.hash, &bytes);
+        let (entries, whole) = salvage::<AttributeEntry>(&source.volume.hash, &bytes);
         file.attributes_whole &= whole && sealed;
         for entry in entries {
             attribute(source, file, &entry.head, entry.name, &entry.value, entry.sure);
@@ -431,13 +436,32 @@ fn is_believable(volume: &Volume<Image<'_>>, number: u64, inode: &Inode) -> bool
         header.place.get() == number,
         header.owner.get() == group,
     ];
-    if alike.into_iter().filter(|alike| *alike).count() < 3 || inode.is_free() {
+    if inode.is_free() {
         return false;
+    }
+    if alike.into_iter().filter(|alike| *alike).count() < 3 {
+        return is_known(volume, number, inode);
     }
     // Whole, but it says that it belongs elsewhere: an entry that names this number decides.
     let moved = header.place.get() != number
         && matches!(volume.seed.verify(inode.as_bytes()), Ok(_) | Err(HeaderFault::Magic(_)));
     !moved || is_named(volume, number, inode)
+}
+
+/// Whether an inode whose header is lost knows a name by which it is known as the very file that it says it is.
+fn is_known(volume: &Volume<Image<'_>>, number: u64, inode: &Inode) -> bool {
+    let mut copy = *inode;
+    copy.header.place = number.into();
+    volume.parents(&copy).take(8).any(|parent| {
+        let directory = volume.inode(parent.directory).ok();
+        let entry = directory.and_then(|directory| volume.lookup(directory, parent.name).ok().flatten());
+        entry.is_some_and(|entry| {
+            let head = entry.head;
+            head.inode.get() == number
+                && head.generation == copy.generation
+                && FileType::from_number(head.kind.0) == copy.file_type()
+        })
+    })
 }
 
 /// Whether a directory entry that an inode's parent pointer leads to names `number`.
@@ -516,16 +540,16 @@ fn parts(volume: &Volume<Image<'_>>, inode: &Inode, kind: FileType) -> (Vec<u8>,
 /// The bodies of entries of a fork, each with whether its checksum fits; and whether none is missing.
 fn bodies(
     source: &Source<'_, '_>,
-    inode: &Inode,
+    file: &File,
     which: Which,
     inline: &[u8],
 ) -> (Vec<(Vec<u8>, bool)>, bool) {
-    let volume = source.volume;
+    let (volume, inode) = (source.volume, &file.inode);
     let fork: &Fork = inode.fork(which);
     let number = inode.header.place.get();
     let kind = which.entry_kind();
     let root = fork.tree.block.get();
-    let (mut all, mut whole) = (Vec::new(), true);
+    let (mut all, mut whole) = (Vec::new(), !file.made_up);
     if !inline.is_empty() {
         all.push((inline.to_vec(), true));
     }
@@ -631,6 +655,7 @@ fn read_extents(source: &Source<'_, '_>, file: &mut File, inline: &[u8]) {
         if extent.check(&space).is_ok() { sound.push(*extent) } else { doubtful.push(*extent) }
     }
     file.data_whole &= doubtful.is_empty() && units == inline.len();
+    let (mut missing, mut known) = (file.made_up, BTreeSet::new());
     if fork.tree.block.get() != 0 {
         let bytes = volume.blocks.block(fork.tree.block.get()).ok();
         let header = bytes.and_then(|bytes| Header::of(bytes));
@@ -644,18 +669,15 @@ fn read_extents(source: &Source<'_, '_>, file: &mut File, inline: &[u8]) {
         file.data_whole &= gathered.faults == 0;
         sound.extend(gathered.sound);
         doubtful.extend(gathered.doubtful);
-        if !gathered.missing.is_empty() {
-            // Leaves that no branch leads to any more.
-            let known: BTreeSet<u64> = gathered.nodes.into_iter().collect();
-            for block in source.strays(number, BlockKind::EXTENTS) {
-                let node = volume.blocks.block(*block).ok().and_then(Node::of);
-                if let Some(records) = node.and_then(|node| node.records::<Extent>())
-                    && !known.contains(block)
-                {
-                    doubtful.extend(records.iter().filter(|extent| extent.check(&space).is_ok()));
-                }
-            }
-        }
+        missing = !gathered.missing.is_empty();
+        known.extend(gathered.nodes);
+    }
+    // Leaves that no branch leads to any more.
+    let strays = if missing { source.strays(number, BlockKind::EXTENTS) } else { &[] };
+    for block in strays.iter().filter(|block| !known.contains(block)) {
+        let node = volume.blocks.block(*block).ok().and_then(Node::of);
+        let records = node.and_then(|node| node.records::<Extent>()).unwrap_or_default();
+        doubtful.extend(records.iter().filter(|extent| extent.check(&space).is_ok()));
     }
     // In order, and apart: of two that overlap, nobody knows which is wrong.
     sound.sort_by_key(|extent| extent.offset.get());

@@ -1,6 +1,6 @@
 //! Where new metadata goes: blocks of clusters that nothing uses.
 
-use super::clusters::{Bitmap, has, set};
+use super::clusters::{Bitmap, clear, has, set};
 use paxfs_format::geometry::Geometry;
 use paxfs_format::image::Image;
 use paxfs_format::tree::NodeSink;
@@ -21,9 +21,16 @@ pub(super) struct Room {
     pub clusters: BTreeMap<(u32, u32), Bitmap>,
     /// Blocks that the medium fails at: nobody is given them.
     pub bad: HashSet<u64>,
+    /// By group, and for all of them: clusters before this one are full.
+    hints: BTreeMap<u32, (u32, u32)>,
 }
 
 impl Room {
+    /// No clusters yet.
+    pub fn new(geometry: Geometry) -> Self {
+        Room { geometry, clusters: BTreeMap::new(), bad: HashSet::new(), hints: BTreeMap::new() }
+    }
+
     /// Marks a block as used. `None`: it is in no cluster; else whether it was used already.
     pub fn mark(&mut self, block: u64) -> Option<bool> {
         let place = self.geometry.locate(block)?;
@@ -34,20 +41,38 @@ impl Room {
 
     /// A block that is free, in that group if there is one.
     pub fn allocate(&mut self, group: u32) -> Result<u64, Full> {
+        self.allocate_in(group, (group, 0), (group, u32::MAX))
+            .or_else(|| self.allocate_in(u32::MAX, (0, 0), (u32::MAX, u32::MAX)))
+            .ok_or(Full { group })
+    }
+
+    /// A block that is free in one of these clusters. Those before the hint of that number are known to be full.
+    fn allocate_in(&mut self, hint: u32, first: (u32, u32), last: (u32, u32)) -> Option<u64> {
+        let from = self.hints.get(&hint).copied().unwrap_or(first).max(first);
         let unit = self.geometry.cluster_blocks;
-        let own = self.clusters.range((group, 0)..=(group, u32::MAX)).map(|(place, _)| *place);
-        let others = self.clusters.keys().copied().filter(|(other, _)| *other != group);
-        let places: Vec<(u32, u32)> = own.chain(others).collect();
-        for (group, start) in places {
-            let Some(bitmap) = self.clusters.get_mut(&(group, start)) else { continue };
-            let volume_block = |bit: u32| self.geometry.volume_block(group, start).saturating_add(bit.into());
+        for (place, bitmap) in self.clusters.range_mut(from..=last) {
+            let start = self.geometry.volume_block(place.0, place.1);
+            let volume_block = |bit: u32| start.saturating_add(bit.into());
             let mut free = (0..512).filter(|bit| u64::from(*bit) < unit && !has(bitmap, *bit));
             if let Some(bit) = free.find(|bit| !self.bad.contains(&volume_block(*bit))) {
                 set(bitmap, bit);
-                return Ok(volume_block(bit));
+                self.hints.insert(hint, *place);
+                return Some(volume_block(bit));
             }
         }
-        Err(Full { group })
+        None
+    }
+
+    /// Gives a block back.
+    pub fn release(&mut self, block: u64) {
+        let Some(place) = self.geometry.locate(block) else { return };
+        let start = self.geometry.cluster_start(place.block);
+        if let Some(bitmap) = self.clusters.get_mut(&(place.group, start)) {
+            clear(bitmap, place.block.saturating_sub(start));
+            for hint in self.hints.values_mut() {
+                *hint = (*hint).min((place.group, start));
+            }
+        }
     }
 }
 

@@ -80,24 +80,53 @@ impl<'d> Round<'_, 'd> {
 
     /// Where inodes are; and all that are marked in use without being there are looked at.
     fn chunks(&mut self) -> Chunks {
-        let mut all = Chunks::new();
+        let (mut all, mut unrecorded) = (Chunks::new(), BTreeSet::new());
         for group in self.volume.geometry.group_numbers() {
-            let doubted = self.targets.doubted.contains(&group);
-            let known = chunks::known(self.volume, group, doubted);
-            if doubted {
-                for chunk in known.values() {
-                    let used = chunk.used.get();
-                    for slot in (0..CHUNK_INODES).filter(|slot| used >> slot & 1 != 0) {
-                        let number = chunks::inode(self.volume, group, chunk.start.get(), slot);
-                        if self.volume.inode(number).map_or(true, Inode::is_free) {
-                            self.targets.files.insert(number);
-                        }
+            let known = chunks::known(self.volume, group, self.targets.doubted.contains(&group));
+            unrecorded.extend(known.unrecorded.into_iter().map(|start| (group, start)));
+            all.push(known.chunks);
+        }
+        let mut state = State { chunks: all, original: BTreeMap::new() };
+        if !unrecorded.is_empty() {
+            self.referenced(&mut state, &unrecorded);
+        }
+        for (group, chunks) in (0u32..).zip(&state.chunks) {
+            for chunk in chunks.values().filter(|_| self.targets.doubted.contains(&group)) {
+                let used = chunk.used.get();
+                for slot in (0..CHUNK_INODES).filter(|slot| used >> slot & 1 != 0) {
+                    let number = chunks::inode(self.volume, group, chunk.start.get(), slot);
+                    if self.volume.inode(number).map_or(true, Inode::is_free) {
+                        self.targets.files.insert(number);
                     }
                 }
             }
-            all.push(known);
         }
-        all
+        state.chunks
+    }
+
+    /// Marks inodes of chunks that have no record as in use when an entry names them, or a parent pointer leads to them.
+    fn referenced(&self, state: &mut State, unrecorded: &BTreeSet<(u32, u32)>) {
+        let volume = &*self.volume;
+        let mut named = BTreeSet::new();
+        for number in cross::in_use(volume, &state.chunks) {
+            let Ok(inode) = volume.inode(number) else { continue };
+            named.extend(volume.parents(inode).map(|parent| parent.directory));
+            if inode.file_type() == Some(FileType::Directory) {
+                named.extend(volume.directory(inode).flatten().map(|entry| entry.head.inode.get()));
+            }
+        }
+        for number in named {
+            let place = volume.geometry.locate(number / INODES_PER_BLOCK);
+            let within = place.is_some_and(|place| {
+                let before = unrecorded.range(..=(place.group, place.block)).next_back();
+                before.is_some_and(|(group, start)| {
+                    *group == place.group && place.block.saturating_sub(*start) < CHUNK_BLOCKS
+                })
+            });
+            if within && volume.inode(number).is_err() {
+                state.set(volume, number, true, false);
+            }
+        }
     }
 
     /// Finds the root directory when the superblock does not lead to it: the one directory that nobody names.
@@ -241,6 +270,7 @@ impl<'d> Round<'_, 'd> {
             for number in directories {
                 if let Some(file) = files.get_mut(&number) {
                     make_up(self.volume, file, FileType::Directory);
+                    contents(&source, file);
                 }
             }
             self.settle(&mut files, &cross, &blocks_of);
@@ -306,6 +336,7 @@ impl<'d> Round<'_, 'd> {
         };
         if file.made_up {
             make_up(self.volume, file, kind);
+            contents(source, file);
         } else {
             file.inode.mode = (file.inode.mode.get() & 0o7777 | kind.mode()).into();
             file.lost.insert("certainty about its type".to_owned());

@@ -24,7 +24,7 @@ use paxfs_format::rmap::{Owner, Rmap};
 use paxfs_format::superblock::ReadOnlyCompatible;
 use paxfs_format::tree::{BulkLoader, Tree, nodes_needed};
 use paxfs_format::volume::Volume;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// An extent of a file, and whose it is.
@@ -98,7 +98,7 @@ fn sound<R>(gathered: &Gathered<R>, root: &TreeRoot) -> bool {
 /// Finds out who uses which blocks: all but the files in memory, whose forks will be written anew.
 pub(super) fn census(volume: &Volume<Image<'_>>, scope: &Scope<'_>, files: &Files) -> Census {
     let geometry = volume.geometry;
-    let mut room = Room { geometry, clusters: BTreeMap::new(), bad: HashSet::new() };
+    let mut room = Room::new(geometry);
     let mut bad = BTreeMap::new();
     for group in geometry.group_numbers() {
         let starts = clusters::known(volume, group, scope.doubted.contains(&group)).into_keys();
@@ -214,13 +214,7 @@ impl Census {
 
     /// Gives blocks of clusters back.
     fn release(&mut self, blocks: &[u64]) {
-        for block in blocks {
-            let Some(place) = self.room.geometry.locate(*block) else { continue };
-            let start = self.room.geometry.cluster_start(place.block);
-            if let Some(bitmap) = self.room.clusters.get_mut(&(place.group, start)) {
-                clusters::clear(bitmap, place.block.saturating_sub(start));
-            }
-        }
+        blocks.iter().for_each(|block| self.room.release(*block));
     }
 
     /// Blocks of a group, counted from its start, that are fixed, in clusters, or somebody's data; ascending, apart.
