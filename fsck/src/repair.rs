@@ -39,7 +39,7 @@ use targets::Targets;
 const MOST_ROUNDS: usize = 8;
 
 /// Findings that no repair can put right: what was there is lost, and that is all that can be known of it.
-const STAYS: [&str; 2] = ["PX-BAD-OWNED", "PX-DEVICE-SHORT"];
+const STAYS: [&str; 3] = ["PX-BAD-OWNED", "PX-DEVICE-SHORT", "PX-MEDIUM"];
 
 /// What a repair would do, and the volume as it would be then.
 #[derive(Debug)]
