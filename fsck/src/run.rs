@@ -9,6 +9,7 @@ use crate::progress::Display;
 use crate::replay::{Pending, Replayed, mark_clean, pending, replay};
 use crate::report::Report;
 use crate::summary::Summary;
+use crate::undo::{Undone, undo};
 use clap::Parser;
 use paxfs_format::chunk::CHUNK_INODES;
 use paxfs_format::device::{Access, Device};
@@ -64,7 +65,13 @@ pub fn run(raw: impl IntoIterator<Item = OsString>) -> Exit {
         cancel: &cancel,
         cli: &cli,
     };
-    let outcome = if cli.preen || cli.automatic { tool.preen(path) } else { tool.look(path) };
+    let outcome = if let Some(file) = &cli.put_back {
+        tool.put_back(path, file)
+    } else if cli.preen || cli.automatic {
+        tool.preen(path)
+    } else {
+        tool.look(path)
+    };
     tool.display.finish();
     match outcome {
         Ok(exit) => exit,
@@ -72,7 +79,7 @@ pub fn run(raw: impl IntoIterator<Item = OsString>) -> Exit {
             complain(Error::Cancelled);
             Exit::CANCELLED
         }
-        Err(error @ (Error::Device(_) | Error::Medium(_))) => {
+        Err(error @ (Error::Device(_) | Error::Medium(_) | Error::Undo { .. })) => {
             complain(error);
             Exit::OPERATIONAL
         }
@@ -109,6 +116,27 @@ struct Tool<'t> {
 }
 
 impl Tool<'_> {
+    /// Puts back what a repair changed.
+    fn put_back(&self, path: &Path, file: &Path) -> Result<Exit, Error> {
+        let mut device = Device::open(path, Access::Exclusive)?;
+        let Undone { blocks } = undo(&mut device, file, self.cli.force)?;
+        let exit = if blocks > 0 { Exit::CORRECTED } else { Exit::CLEAN };
+        let words = match (self.cli.json, blocks) {
+            (true, _) => serde_json::json!({
+                "schema": 1, "undo": self.device_name, "blocks": blocks, "exit": exit.code(),
+            })
+            .to_string(),
+            (false, 0) => {
+                format!("{}: is as it was before the repair; nothing to put back", self.device_name)
+            }
+            (false, _) => {
+                format!("{}: put back {}, as before the repair", self.device_name, counted(blocks, "block"))
+            }
+        };
+        self.print(|| println_lossy(&words));
+        Ok(exit)
+    }
+
     /// Checks and changes nothing.
     fn look(&self, path: &Path) -> Result<Exit, Error> {
         let device = Device::open(path, Access::ReadOnly)?;
