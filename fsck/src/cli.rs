@@ -24,7 +24,7 @@ pub struct Cli {
     /// Repair everything (not in this release)
     #[arg(short = 'y')]
     pub yes: bool,
-    /// Check in full even when the volume is clean
+    /// Check in full even when the volume is clean; with --undo, put back even what was changed since
     #[arg(short = 'f')]
     pub force: bool,
     /// Say what was checked, pass by pass
@@ -45,6 +45,9 @@ pub struct Cli {
     /// Write an undo file for a repair (not in this release)
     #[arg(short = 'z', value_name = "UNDO")]
     pub undo: Option<PathBuf>,
+    /// Put back what a repair changed that wrote this undo file, byte for byte; with -f also when the volume was changed since
+    #[arg(long = "undo", value_name = "FILE", conflicts_with_all = ["automatic", "preen", "no", "yes", "undo", "superblock"])]
+    pub put_back: Option<PathBuf>,
     /// Say what a finding's code means, or "all" of them
     #[arg(long, value_name = "CODE", exclusive = false)]
     pub explain: Option<String>,

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::medium::Medium;
 use crate::replay::{mark_clean_as, replay_at};
 use crate::undo::undo_on;
-use crate::write::{Repair, Shelter, carry_out, prepare};
+use crate::write::{Repair, Shelter, carry_out, rehearse};
 use core::ops::Range;
 use paxfs_format::blocks::Blocks;
 use paxfs_format::device::{Device, MediumError};
@@ -75,14 +75,13 @@ pub fn crash_states(
     let mut record = Record::new(image);
     match step {
         Step::Write(repair) => {
-            prepare(&record.device, repair, None)?;
             carry_out(&mut record, repair, Shelter::Log)?;
         }
         Step::WriteFree(repair) => {
             carry_out(&mut record, repair, Shelter::Free)?;
         }
         Step::WriteInPlace(repair, undo) => {
-            prepare(&record.device, repair, Some(undo))?;
+            rehearse(&record.device, repair, Some(undo), Shelter::Undo)?;
             carry_out(&mut record, repair, Shelter::Undo)?;
         }
         Step::Replay(now) => {

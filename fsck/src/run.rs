@@ -11,6 +11,7 @@ use crate::repair::{Choose, Plan, plan};
 use crate::replay::{Pending, Replayed, now, pending, replay};
 use crate::report::Report;
 use crate::summary::Summary;
+use crate::undo::{Undone, undo};
 use crate::write::{Repair, write};
 use clap::Parser;
 use paxfs_format::chunk::CHUNK_INODES;
@@ -62,11 +63,12 @@ pub fn run(raw: impl IntoIterator<Item = OsString>) -> Exit {
         cli: &cli,
     };
     let asks = !cli.no && !cli.json && io::stdin().is_terminal() && io::stdout().is_terminal();
-    let outcome = match () {
-        () if cli.preen || cli.automatic => tool.preen(path),
-        () if cli.yes => tool.repair(path, &mut |_| true),
-        () if asks => tool.repair(path, &mut Questions::new().asker()),
-        () => tool.look(path),
+    let outcome = match &cli.put_back {
+        Some(file) => tool.put_back(path, file),
+        None if cli.preen || cli.automatic => tool.preen(path),
+        None if cli.yes => tool.repair(path, &mut |_| true),
+        None if asks => tool.repair(path, &mut Questions::new().asker()),
+        None => tool.look(path),
     };
     tool.display.finish();
     match outcome {
@@ -75,7 +77,7 @@ pub fn run(raw: impl IntoIterator<Item = OsString>) -> Exit {
             complain(Error::Cancelled);
             Exit::CANCELLED
         }
-        Err(error @ (Error::Device(_) | Error::Medium(_))) => {
+        Err(error @ (Error::Device(_) | Error::Medium(_) | Error::Undo { .. })) => {
             complain(error);
             Exit::OPERATIONAL
         }
@@ -112,6 +114,27 @@ struct Tool<'t> {
 }
 
 impl Tool<'_> {
+    /// Puts back what a repair changed.
+    fn put_back(&self, path: &Path, file: &Path) -> Result<Exit, Error> {
+        let mut device = Device::open(path, Access::Exclusive)?;
+        let Undone { blocks } = undo(&mut device, file, self.cli.force)?;
+        let exit = if blocks > 0 { Exit::CORRECTED } else { Exit::CLEAN };
+        let words = match (self.cli.json, blocks) {
+            (true, _) => serde_json::json!({
+                "schema": 1, "undo": self.device_name, "blocks": blocks, "exit": exit.code(),
+            })
+            .to_string(),
+            (false, 0) => {
+                format!("{}: is as it was before the repair; nothing to put back", self.device_name)
+            }
+            (false, _) => {
+                format!("{}: put back {}, as before the repair", self.device_name, counted(blocks, "block"))
+            }
+        };
+        self.print(|| println_lossy(&words));
+        Ok(exit)
+    }
+
     /// Checks and changes nothing.
     fn look(&self, path: &Path) -> Result<Exit, Error> {
         let device = Device::open(path, Access::ReadOnly)?;

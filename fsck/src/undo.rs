@@ -170,8 +170,12 @@ fn is_used(
     let seed = Seed::new(&uuid);
     if geometry.locate(entry.block).is_some_and(|place| place.block == 0) {
         let expected = Expected { kind: BlockKind::SUPERBLOCK, place: entry.block, owner: 0 };
-        let header = seed.verify(bytes).and_then(|header| expected.check(header).map(|()| header));
-        return header.is_ok_and(|header| header.generation.get() <= last);
+        let is_intact = seed.verify(bytes).and_then(|header| expected.check(header)).is_ok();
+        let is_early = Header::of(bytes).is_some_and(|header| header.generation.get() <= last);
+        // In one that is torn, the first line is as any of them stored it.
+        let mut rest = *bytes;
+        rest.iter_mut().zip(entry.old.iter()).take(LINE_SIZE).for_each(|(to, from)| *to = *from);
+        return is_early && (is_intact || is_made_of(&rest, entry));
     }
     if !geometry.journal().contains(&entry.block) {
         return false;

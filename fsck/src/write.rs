@@ -103,21 +103,25 @@ pub fn write(device: &mut Device, repair: &Repair<'_>, undo: Option<&Path>) -> R
 }
 
 /// Rehearses it, and writes the undo file. Says what will protect the repair.
-pub(crate) fn prepare(device: &Device, repair: &Repair<'_>, undo: Option<&Path>) -> Result<Shelter, Error> {
-    let rehearse = |shelter| {
-        let mut rehearsal = Rehearsal::new(device, undo.is_some());
-        carry_out(&mut rehearsal, repair, shelter).map(|_| rehearsal)
-    };
-    let (rehearsal, shelter) = match rehearse(Shelter::Log) {
+fn prepare(device: &Device, repair: &Repair<'_>, undo: Option<&Path>) -> Result<Shelter, Error> {
+    match rehearse(device, repair, undo, Shelter::Log) {
         Err(Error::NoRoom { .. } | Error::Journal | Error::OnlySuperblock) if undo.is_some() => {
-            (rehearse(Shelter::Undo)?, Shelter::Undo)
+            rehearse(device, repair, undo, Shelter::Undo).map(|()| Shelter::Undo)
         }
-        rehearsal => (rehearsal?, Shelter::Log),
-    };
-    if let Some(path) = undo {
-        undo_file::save(path, &rehearsal)?;
+        rehearsed => rehearsed.map(|()| Shelter::Log),
     }
-    Ok(shelter)
+}
+
+/// Rehearses it, and writes the undo file if it went well.
+pub(crate) fn rehearse(
+    device: &Device,
+    repair: &Repair<'_>,
+    undo: Option<&Path>,
+    shelter: Shelter,
+) -> Result<(), Error> {
+    let mut rehearsal = Rehearsal::new(device, undo.is_some());
+    carry_out(&mut rehearsal, repair, shelter)?;
+    undo.map_or(Ok(()), |path| undo_file::save(path, &rehearsal))
 }
 
 /// What protects a repair from a crash.

@@ -191,9 +191,12 @@ impl Targets {
                 self.mend(*pointer, false);
                 self.mend(*inode, false);
             }
-            Problem::Links { inode, .. } | Problem::DirectoryNames { inode, .. } | Problem::Unreachable { inode } => {
+            Problem::DirectoryNames { inode, expected, .. } => {
+                // That the root has a name may be because it is none.
+                self.root |= *expected == 0;
                 self.mend(*inode, false);
             }
+            Problem::Links { inode, .. } | Problem::Unreachable { inode } => self.mend(*inode, false),
             Problem::Cycle { inode, .. } => {
                 self.mend(*inode, false);
                 self.circular.insert(*inode);
