@@ -8,7 +8,7 @@ use crate::finding::Finding;
 use crate::progress::Display;
 use crate::questions::Questions;
 use crate::repair::{Choose, Plan, plan};
-use crate::replay::{Pending, Replayed, now, pending, replay};
+use crate::replay::{Pending, Replayed, mark_clean, now, pending, replay};
 use crate::report::Report;
 use crate::summary::Summary;
 use crate::undo::{Undone, undo};
@@ -169,6 +169,8 @@ impl Tool<'_> {
         let left = if plan.left.is_empty() { Exit::CLEAN } else { Exit::UNCORRECTED };
         let nothing = plan.is_empty() && plan.changed.is_empty();
         if nothing && plan.found.superblock.is_clean() {
+            // It says when it was checked.
+            mark_clean(device)?;
             return Ok(left);
         }
         if !plan.succeeds() && !plan.helps() {

@@ -129,7 +129,7 @@ fn a_replay_that_was_cut_short_is_done_again() {
 }
 
 #[test]
-fn damage_is_left_for_people() {
+fn preening_repairs_what_loses_nothing() {
     let place = Place::new();
     let image = place.image("files.yaml");
     flip(&image, 4096 + 200); // a group header, whose copy is intact
@@ -137,16 +137,50 @@ fn damage_is_left_for_people() {
     assert_eq!(status(&output), 4);
     let first = text(&output.stdout).lines().next().unwrap().to_owned();
     assert!(first.starts_with("PX-GROUP-DAMAGED at group[0].header.crc: "), "{first}");
-    let before = fs::read(&image).unwrap();
-    let output = fsck(&["-p", "-f"], &image);
-    assert_eq!(status(&output), 4);
-    assert!(text(&output.stderr).contains("does not repair"));
-    assert_eq!(fs::read(&image).unwrap(), before);
     let output = fsck(&["-J"], &image);
     let lines: Vec<serde_json::Value> =
         text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((&lines[0]["code"], &lines[0]["group"]), (&"PX-GROUP-DAMAGED".into(), &0.into()));
-    assert_eq!((&lines[1]["clean"], &lines[1]["exit"]), (&false.into(), &4.into()));
+    assert_eq!((&lines[1]["at"], &lines[1]["lost"]), (&"group[0]".into(), &serde_json::json!([])));
+    assert_eq!((&lines[2]["clean"], &lines[2]["exit"]), (&false.into(), &4.into()));
+    assert_eq!(status(&fsck(&["-p", "-f"], &image)), 1);
+    assert_eq!(status(&fsck(&["-n"], &image)), 0);
+}
+
+#[test]
+fn preening_leaves_what_loses_something() {
+    let place = Place::new();
+    let image = place.image("files.yaml");
+    let mut bytes = fs::read(&image).unwrap();
+    bytes[385 * 512..386 * 512].fill(0); // an inode
+    fs::write(&image, &bytes).unwrap();
+    let output = fsck(&["-p", "-f"], &image);
+    assert_eq!(status(&output), 4);
+    assert!(text(&output.stderr).contains("would lose something"), "{output:?}");
+    assert!(fs::read(&image).unwrap() == bytes);
+    let planned = text(&fsck(&["-n"], &image).stdout);
+    let output = fsck(&["-y"], &image);
+    assert_eq!(status(&output), 1);
+    let actions = |text: &str| {
+        text.lines().filter(|line| line.starts_with("repair: ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(actions(&planned), actions(&text(&output.stdout)));
+    assert!(actions(&planned)[0].contains("; lost: "), "{planned}");
+    assert_eq!(status(&fsck(&["-n"], &image)), 0);
+}
+
+#[test]
+fn a_repair_is_undone() {
+    let place = Place::new();
+    let image = place.image("files.yaml");
+    flip(&image, 385 * 512 + 100);
+    let damaged = fs::read(&image).unwrap();
+    let undo = place.directory.path().join("undo");
+    let undo = undo.to_str().unwrap();
+    assert_eq!(status(&fsck(&["-y", "-z", undo], &image)), 1);
+    assert_eq!(status(&fsck(&["-n"], &image)), 0);
+    assert_eq!(status(&fsck(&["--undo", undo], &image)), 1);
+    assert!(fs::read(&image).unwrap() == damaged);
 }
 
 #[test]
@@ -166,13 +200,6 @@ fn a_bad_superblock_is_found_around() {
 fn what_it_cannot_do_it_says() {
     let place = Place::new();
     let image = place.image("files.yaml");
-    let before = fs::read(&image).unwrap();
-    for arguments in [["-y", "-f"], ["-z", "undo"]] {
-        let output = fsck(&arguments, &image);
-        assert_eq!(status(&output), 8);
-        assert!(text(&output.stderr).contains("does not repair yet"));
-    }
-    assert_eq!(fs::read(&image).unwrap(), before);
     for arguments in [vec!["-n", "-y"], vec!["-Q"], vec!["-C", "x"]] {
         assert_eq!(status(&fsck(&arguments, &image)), 16, "{arguments:?}");
     }

@@ -53,7 +53,6 @@ pub(super) fn known(volume: &Volume<Image<'_>>, group: u32, doubted: bool) -> Kn
             found.entry(chunk.start.get()).or_insert(chunk);
         }
     }
-    found.retain(|start, chunk| chunk.used.get() == 0 || is_there(volume, group, *start));
     // Chunks that overlap one that is known cannot be.
     for (start, bitmap) in clusters::known(volume, group, true) {
         for first in (0..512).step_by(CHUNK_BLOCKS as usize).filter(|first| clusters::has(&bitmap, *first)) {
@@ -63,6 +62,11 @@ pub(super) fn known(volume: &Volume<Image<'_>>, group: u32, doubted: bool) -> Kn
                 unrecorded.push(start);
             }
         }
+    }
+    // A record that leads where no inode is has the wrong place, if there is one that no record leads to; else the inodes
+    // are lost.
+    if !unrecorded.is_empty() {
+        found.retain(|start, chunk| chunk.used.get() == 0 || is_there(volume, group, *start));
     }
     for (start, chunk) in &mut found {
         let slots = (0..CHUNK_INODES).map(|slot| (slot, inode(volume, group, *start, slot)));

@@ -90,6 +90,11 @@ impl<'d> Round<'_, 'd> {
         if !unrecorded.is_empty() {
             self.referenced(&mut state, &unrecorded);
         }
+        if self.targets.root {
+            let root = self.volume.superblock.root.get();
+            state.add(self.volume, root);
+            self.targets.files.insert(root);
+        }
         for (group, chunks) in (0u32..).zip(&state.chunks) {
             for chunk in chunks.values().filter(|_| self.targets.doubted.contains(&group)) {
                 let used = chunk.used.get();
@@ -262,17 +267,8 @@ impl<'d> Round<'_, 'd> {
             let of: BTreeSet<u64> = files.keys().copied().collect();
             let blocks_of: BTreeSet<u64> =
                 files.values().filter(|file| self.needs_extents(file)).map(|file| file.number).collect();
-            let cross = cross::ask(self.volume, &state.chunks, &of, &blocks_of);
-            for file in files.values_mut() {
-                self.kind(&source, &cross, file);
-            }
-            let directories: BTreeSet<u64> = self.entries_within(&files, &cross);
-            for number in directories {
-                if let Some(file) = files.get_mut(&number) {
-                    make_up(self.volume, file, FileType::Directory);
-                    contents(&source, file);
-                }
-            }
+            let mut cross = cross::ask(self.volume, &state.chunks, &of, &blocks_of);
+            self.kinds(&source, &mut cross, &mut files);
             self.settle(&mut files, &cross, &blocks_of);
             let names =
                 Names { volume: self.volume, chunks: &state.chunks, cross: &cross, circular: &self.targets.circular };
@@ -330,7 +326,6 @@ impl<'d> Round<'_, 'd> {
             None => None,
         };
         let Some(kind) = kind else {
-            file.lost.insert("all of it: nothing says what it was".to_owned());
             file.inode.mode = 0.into();
             return;
         };
@@ -344,10 +339,31 @@ impl<'d> Round<'_, 'd> {
         }
     }
 
-    /// Made-up inodes that others in memory point to as their directory.
-    fn entries_within(&self, files: &Files, _cross: &Cross) -> BTreeSet<u64> {
-        let parents = files.values().flat_map(|file| file.parents().map(|(directory, _)| directory));
-        parents.filter(|number| files.get(number).is_some_and(|file| file.made_up && file.kind().is_none())).collect()
+    /// Gives types to the inodes that lost them. A directory that gets its own knows those of others.
+    fn kinds(&self, source: &Source<'_, '_>, cross: &mut Cross, files: &mut Files) {
+        let mut before = None;
+        loop {
+            for file in files.values() {
+                for name in file.names.iter().filter(|name| !name.doubtful) {
+                    cross.kinds.entry(name.inode).or_insert((name.kind, name.generation));
+                }
+                for (directory, name) in file.parents() {
+                    let pointers = cross.pointers.entry(directory).or_default();
+                    let pointer = (file.number, name.to_vec());
+                    if files.get(&directory).is_some_and(|file| file.kind().is_none()) && !pointers.contains(&pointer) {
+                        pointers.push(pointer);
+                    }
+                }
+            }
+            for file in files.values_mut().filter(|file| before.is_none() || file.kind().is_none()) {
+                self.kind(source, cross, file);
+            }
+            let unknown = files.values().filter(|file| file.kind().is_none()).count();
+            if unknown == 0 || before == Some(unknown) {
+                return;
+            }
+            before = Some(unknown);
+        }
     }
 
     /// Decides about the extents of the files that need it.
@@ -549,6 +565,18 @@ impl State {
         (block < CHUNK_BLOCKS).then(|| (chunk, 1u64 << slot))
     }
 
+    /// Marks an inode that there must be as in use, in a chunk of its own if there is none.
+    fn add(&mut self, volume: &Volume<Image<'_>>, number: u64) {
+        if self.chunk(volume, number).is_none()
+            && let Some(place) = volume.geometry.locate(number / INODES_PER_BLOCK)
+            && let Some(chunks) = usize::try_from(place.group).ok().and_then(|group| self.chunks.get_mut(group))
+        {
+            let start = place.block - place.block % CHUNK_BLOCKS;
+            chunks.insert(start, chunks::chunk(start, 0, 0));
+        }
+        self.set(volume, number, true, false);
+    }
+
     fn is_marked(&mut self, volume: &Volume<Image<'_>>, number: u64) -> bool {
         self.chunk(volume, number).is_some_and(|(chunk, bit)| chunk.used.get() & bit != 0)
     }
@@ -649,7 +677,7 @@ fn tell(actions: &mut Vec<Action>, volume: &Volume<Image<'_>>, file: &File, befo
     let hidden = ["header.crc", "header.generation", "payload"];
     let words = before.map(|before| heads::changes(diff(&Inode::LAYOUT, before.as_bytes(), after.as_bytes()), &hidden));
     let what = match words {
-        _ if after.is_free() => "freed".to_owned(),
+        _ if after.is_free() => "freed: nothing says what it was".to_owned(),
         Some(words) if file.made_up => format!("made anew ({words})"),
         Some(words) if words.is_empty() => "written anew".to_owned(),
         Some(words) => format!("written anew: {words}"),
@@ -663,6 +691,9 @@ fn tell(actions: &mut Vec<Action>, volume: &Volume<Image<'_>>, file: &File, befo
     let path = volume.paths_up_to(number, 1).first().map(|path| path.to_string()).unwrap_or_default();
     action.file = Some(AffectedFile { inode: number, offset: None, path });
     action.lost = file.lost.iter().cloned().collect();
+    if after.is_free() {
+        action.lost.push("all of it".to_owned());
+    }
     if file.unsealed && !file.made_up {
         action.lost.push("certainty about its attributes: its checksum did not fit".to_owned());
     }
