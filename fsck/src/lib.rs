@@ -8,7 +8,9 @@
 //! * Proofs and what follows when one fails: `multiset`, `observe`, `differences`; `naming`, `judge`, `patch`, `alarms`,
 //!   `runs` and `space_naming` for space, `names_naming` for names; `doubts` says what neither side knows.
 //! * Beneath: `context` (what passes share), `trees` (walks), `pool` (threads), `structures` (words).
-//! * The tool: [`cli`], [`report`], `progress`, `replay`, [`exit`], [`run`].
+//! * Writing: `medium` (what is stored to), `rehearsal`, `replay` (and marking clean), `write` (a repair), `undo_file` and
+//!   `undo`; [`crash`] for tests of all these.
+//! * The tool: [`cli`], [`report`], `progress`, [`exit`], [`run`].
 //!
 //! The check neither prints nor ends the process, changes nothing on the device, and reports everything it finds through
 //! one callback, in the same order every time.

@@ -97,7 +97,8 @@ fn look<M: Medium>(medium: &M, file: &Path) -> Result<Found, Error> {
     }
     let present = find(medium).ok();
     let geometry = present.as_ref().filter(|found| found.superblock.uuid == uuid).map(|found| found.geometry);
-    let (mut differing, mut changed, mut is_of_this) = (0_u64, None, geometry.is_some());
+    let (mut differing, mut changed) = (0_u64, None);
+    let mut is_of_this = geometry.is_some() || has_group(medium, uuid);
     let mut kept_slots = [false; 2];
     while let Some(entry) = reader.next()? {
         let bytes = medium.block(entry.block)?;
@@ -127,6 +128,13 @@ fn look<M: Medium>(medium: &M, file: &Path) -> Result<Found, Error> {
         changed = Some(format!("it is at transaction {number}, and the repair ended with {last}"));
     }
     Ok(Found { differing, changed, is_finished })
+}
+
+/// Whether the first group's header is of that volume: the only superblock of a volume may be torn.
+fn has_group<M: Medium>(medium: &M, uuid: Uuid) -> bool {
+    let expected = Expected { kind: BlockKind::GROUP, place: 1, owner: 0 };
+    let bytes = medium.block(1).ok();
+    bytes.is_some_and(|bytes| Seed::new(&uuid).verify(bytes).and_then(|header| expected.check(header)).is_ok())
 }
 
 /// The last transaction of the volume, if the repair has none so late.
@@ -166,9 +174,9 @@ fn is_used(
     uuid: Uuid,
     last: u64,
 ) -> bool {
-    let Some(geometry) = geometry else { return false };
     let seed = Seed::new(&uuid);
-    if geometry.locate(entry.block).is_some_and(|place| place.block == 0) {
+    let is_superblock = |geometry: &Geometry| geometry.locate(entry.block).is_some_and(|place| place.block == 0);
+    if entry.block == 0 || geometry.is_some_and(is_superblock) {
         let expected = Expected { kind: BlockKind::SUPERBLOCK, place: entry.block, owner: 0 };
         let is_intact = seed.verify(bytes).and_then(|header| expected.check(header)).is_ok();
         let is_early = Header::of(bytes).is_some_and(|header| header.generation.get() <= last);
@@ -177,6 +185,7 @@ fn is_used(
         rest.iter_mut().zip(entry.old.iter()).take(LINE_SIZE).for_each(|(to, from)| *to = *from);
         return is_early && (is_intact || is_made_of(&rest, entry));
     }
+    let Some(geometry) = geometry else { return false };
     if !geometry.journal().contains(&entry.block) {
         return false;
     }

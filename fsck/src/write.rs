@@ -1,7 +1,7 @@
 //! A finished repair is written to the device, as one step that a crash leaves done or not begun.
 //!
 //! 1. Block 0 becomes the superblock that is believed, if it is another or damaged.
-//! 2. What waits in the journal is brought home, and block 0 says so.
+//! 2. What waits in the journal is brought home, and block 0 says so; also that the volume is not clean.
 //! 3. All that the repair changes, superblocks and the journal aside, is committed as one transaction: with its body in a
 //!    slot of the journal, else in free blocks. Its number is above all that the journal has, so that with it the broken
 //!    ones are history.
@@ -157,6 +157,12 @@ pub(crate) fn carry_out<M: Medium>(
         clear_slot(medium, geometry, *slot)?;
         medium.sync()?;
     }
+    // No clean volume has a transaction that waits; and none that is repaired in place is sound meanwhile.
+    let mut superblock = find(medium)?.superblock;
+    let errors = if shelter == Shelter::Undo { State::ERRORS } else { 0 };
+    superblock.state = State::new(superblock.state.get() & !State::CLEAN | errors);
+    put_superblock(medium, superblock, 0)?;
+    medium.sync()?;
     let (body, blocks) = body(medium, repair)?;
     let mut last = next.last;
     let log = match shelter {
@@ -168,11 +174,6 @@ pub(crate) fn carry_out<M: Medium>(
         Shelter::Undo => {
             // Nothing is told by the number here that the undo file does not tell.
             last = next.sequence().unwrap_or(last);
-            // Nobody takes the volume for sound while it is neither this nor that.
-            let mut superblock = find(medium)?.superblock;
-            superblock.state = State::new(superblock.state.get() & !State::CLEAN | State::ERRORS);
-            put_superblock(medium, superblock, 0)?;
-            medium.sync()?;
             Log::Undo
         }
     };

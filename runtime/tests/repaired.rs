@@ -45,7 +45,7 @@ fn an_interrupted_repair_is_completed() {
         superblock: &superblock.superblock,
         geometry: &superblock.geometry,
         blocks: &blocks,
-        free: &[900..1000],
+        free: core::slice::from_ref(&(900..1000)),
         now: Timestamp::new(1_900_000_000, 0),
     };
     let budget = Budget { each: 40, subsets: 20, seed: 1 };
