@@ -10,7 +10,7 @@ use crate::medium::Medium;
 use crate::replay::put_superblock;
 use crate::undo_file::{Entry, Reader, UndoFault};
 use paxfs_format::device::Device;
-use paxfs_format::geometry::{BLOCK_SIZE, Geometry};
+use paxfs_format::geometry::{HEAD_BLOCKS, BLOCK_SIZE, Geometry};
 use paxfs_format::header::{BlockKind, Expected, Header, Seed};
 use paxfs_format::journal::{LINE_SIZE, SEALED_HEAD, SLOTS, Slot};
 use paxfs_format::journal_bytes::JournalBytes;
@@ -98,13 +98,17 @@ fn look<M: Medium>(medium: &M, file: &Path) -> Result<Found, Error> {
     let present = find(medium).ok();
     let geometry = present.as_ref().filter(|found| found.superblock.uuid == uuid).map(|found| found.geometry);
     let (mut differing, mut changed) = (0_u64, None);
-    let mut is_of_this = geometry.is_some() || has_group(medium, uuid);
+    // The only superblock of a volume may be torn: then other structures say whose they are.
+    let heads = (0..HEAD_BLOCKS).filter_map(|block| Some((block, medium.block(block).ok()?)));
+    let mut is_of_this =
+        geometry.is_some() || { heads }.any(|(block, bytes)| is_structure(bytes, block, uuid));
     let mut kept_slots = [false; 2];
     while let Some(entry) = reader.next()? {
         let bytes = medium.block(entry.block)?;
         let is_old = bytes == &*entry.old;
         // A damaged block 0 may be of any volume.
-        is_of_this |= entry.block == 0 && is_made_of(bytes, &entry);
+        is_of_this |=
+            is_structure(bytes, entry.block, uuid) || entry.block == 0 && is_made_of(bytes, &entry);
         differing = differing.saturating_add(u64::from(!is_old));
         for (slot, kept) in (0..).zip(&mut kept_slots) {
             *kept |= is_old && geometry.is_some_and(|geometry| geometry.journal_slot(slot) == entry.block);
@@ -130,11 +134,9 @@ fn look<M: Medium>(medium: &M, file: &Path) -> Result<Found, Error> {
     Ok(Found { differing, changed, is_finished })
 }
 
-/// Whether the first group's header is of that volume: the only superblock of a volume may be torn.
-fn has_group<M: Medium>(medium: &M, uuid: Uuid) -> bool {
-    let expected = Expected { kind: BlockKind::GROUP, place: 1, owner: 0 };
-    let bytes = medium.block(1).ok();
-    bytes.is_some_and(|bytes| Seed::new(&uuid).verify(bytes).and_then(|header| expected.check(header)).is_ok())
+/// Whether a block is a sound structure of that volume: all checksums begin with its uuid.
+fn is_structure(bytes: &[u8; BLOCK_SIZE], block: u64, uuid: Uuid) -> bool {
+    Seed::new(&uuid).verify(bytes).is_ok_and(|header| header.place.get() == block)
 }
 
 /// The last transaction of the volume, if the repair has none so late.
