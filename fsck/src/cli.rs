@@ -4,24 +4,28 @@ use clap::{ArgAction, CommandFactory, Parser};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-/// Check a paxfs volume
+/// Check and repair a paxfs volume
 ///
 /// Checks everything: the superblock and its copies, the journal, every node of every tree, space, inodes, directories,
 /// and checksums of data. Each thing that is wrong is one finding, with a stable code, the path of the field, and the
 /// files it hits.
+///
+/// A repair is planned whole, carried out in memory, and checked there; only if that check finds nothing any more is it
+/// written, as one step: killed at any time, the volume is as before, or repaired. -n prints what -y would do, action by
+/// action, with what would be lost.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "fsck.paxfs", version, disable_version_flag = true, after_help = AFTER)]
 pub struct Cli {
     /// Same as -p
     #[arg(short = 'a', conflicts_with_all = ["preen", "no", "yes"])]
     pub automatic: bool,
-    /// Answer at once when the volume is clean; else replay the journal, check, and mark it clean if it is
+    /// Answer at once when the volume is clean; else replay the journal, check, and repair if that loses nothing
     #[arg(short = 'p', conflicts_with_all = ["no", "yes"])]
     pub preen: bool,
-    /// Change nothing: check as it would be after the replay of the journal
+    /// Change nothing: print what is found, as after the replay of the journal, and what -y would do about it
     #[arg(short = 'n', conflicts_with = "yes")]
     pub no: bool,
-    /// Repair everything (not in this release)
+    /// Repair everything, without questions
     #[arg(short = 'y')]
     pub yes: bool,
     /// Check in full even when the volume is clean; with --undo, put back even what was changed since
@@ -61,7 +65,8 @@ pub struct Cli {
 }
 
 const AFTER: &str =
-    "Without -a, -p, -n or -y the volume is checked as with -n: nothing is changed, and nothing is asked.
+    "Without -a, -p, -n or -y it asks on a terminal, once for each structure that something is wrong with; without a
+terminal, or with -J, the volume is checked as with -n: nothing is changed, and nothing is asked.
 
 Exit status: 0 clean, 1 corrected, 4 something is left uncorrected, 8 the check could not be done,
 16 wrong usage, 32 interrupted; or a sum of these.";

@@ -11,7 +11,7 @@ use crate::repair::{Choose, Plan, plan};
 use crate::replay::{Pending, Replayed, mark_clean, now, pending, replay};
 use crate::report::Report;
 use crate::summary::Summary;
-use crate::undo::{Undone, undo};
+use crate::undo::{Undone, put_back, undo};
 use crate::write::{Repair, write};
 use clap::Parser;
 use paxfs_format::chunk::CHUNK_INODES;
@@ -154,6 +154,15 @@ impl Tool<'_> {
     /// Plans a repair, and carries it out if it leaves nothing that could be put right.
     fn repair(&self, path: &Path, choose: Choose<'_>) -> Result<Exit, Error> {
         let mut device = Device::open(path, Access::Exclusive)?;
+        if let Some(file) = &self.cli.undo
+            && let Some(Undone { blocks }) = put_back(&mut device, file)?
+        {
+            complain(format_args!(
+                "{}: a repair did not come to its end; put back {}, and begun again",
+                self.device_name,
+                counted(blocks, "block")
+            ));
+        }
         let plan = self.plan(&device, choose)?;
         self.tell(&plan);
         let mut exit = plan.summary.exit();
