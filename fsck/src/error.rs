@@ -32,7 +32,9 @@ pub enum Error {
     )]
     Journal,
     /// What has to be made anew does not fit the volume.
-    #[error("there is no room on the volume for what a repair has to make anew: remove or move files, or enlarge it")]
+    #[error(
+        "there is no room on the volume for what a repair has to make anew: remove or move files, or enlarge it"
+    )]
     Full,
     /// There is no room for the log of a repair.
     #[error(

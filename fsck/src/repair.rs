@@ -27,11 +27,11 @@ use crate::error::Error;
 use crate::finding::Finding;
 use crate::problem::Problem;
 use crate::summary::Summary;
+use core::ops::Range;
 use paxfs_format::device::Device;
 use paxfs_format::image::Image;
 use paxfs_format::volume::{Found, Volume};
 use round::Round;
-use core::ops::Range;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use targets::Targets;
 
@@ -188,7 +188,9 @@ fn journal_actions(findings: &[Finding]) -> Vec<Action> {
         let what = match &finding.problem {
             Problem::JournalPending { .. } | Problem::JournalNotEmpty { .. } => "replayed",
             Problem::JournalLeftover { .. } => "cleared",
-            Problem::NotClosed { .. } | Problem::ErrorsNoted { .. } | Problem::StateUnknown { .. } => "marked clean",
+            Problem::NotClosed { .. } | Problem::ErrorsNoted { .. } | Problem::StateUnknown { .. } => {
+                "marked clean"
+            }
             Problem::JournalDamaged { fault } => {
                 let mut action = Action::new(finding.at.clone(), "cut where it is damaged, and cleared");
                 action.lost.push(format!("what its last transaction changed: {fault}"));

@@ -10,7 +10,7 @@ use crate::medium::Medium;
 use crate::replay::put_superblock;
 use crate::undo_file::{Entry, Reader, UndoFault};
 use paxfs_format::device::Device;
-use paxfs_format::geometry::{HEAD_BLOCKS, BLOCK_SIZE, Geometry};
+use paxfs_format::geometry::{BLOCK_SIZE, Geometry, HEAD_BLOCKS};
 use paxfs_format::header::{BlockKind, Expected, Header, Seed};
 use paxfs_format::journal::{LINE_SIZE, SEALED_HEAD, SLOTS, Slot};
 use paxfs_format::journal_bytes::JournalBytes;
@@ -107,8 +107,7 @@ fn look<M: Medium>(medium: &M, file: &Path) -> Result<Found, Error> {
         let bytes = medium.block(entry.block)?;
         let is_old = bytes == &*entry.old;
         // A damaged block 0 may be of any volume.
-        is_of_this |=
-            is_structure(bytes, entry.block, uuid) || entry.block == 0 && is_made_of(bytes, &entry);
+        is_of_this |= is_structure(bytes, entry.block, uuid) || entry.block == 0 && is_made_of(bytes, &entry);
         differing = differing.saturating_add(u64::from(!is_old));
         for (slot, kept) in (0..).zip(&mut kept_slots) {
             *kept |= is_old && geometry.is_some_and(|geometry| geometry.journal_slot(slot) == entry.block);
@@ -177,7 +176,8 @@ fn is_used(
     last: u64,
 ) -> bool {
     let seed = Seed::new(&uuid);
-    let is_superblock = |geometry: &Geometry| geometry.locate(entry.block).is_some_and(|place| place.block == 0);
+    let is_superblock =
+        |geometry: &Geometry| geometry.locate(entry.block).is_some_and(|place| place.block == 0);
     if entry.block == 0 || geometry.is_some_and(is_superblock) {
         let expected = Expected { kind: BlockKind::SUPERBLOCK, place: entry.block, owner: 0 };
         let is_intact = seed.verify(bytes).and_then(|header| expected.check(header)).is_ok();

@@ -31,7 +31,6 @@
 //! Nothing on the device looks like a file system before [`Builder::finish`] ends.
 
 use crate::entries::{self, Attribute, Name, Value};
-use paxfs_format::packed::Packed;
 use crate::error::Error;
 use crate::inode::{self, ForkImage, Meta, Place};
 use crate::interrupt::Interrupt;
@@ -49,6 +48,7 @@ use paxfs_format::header::{BlockKind, Header, Seed};
 use paxfs_format::index::Index;
 use paxfs_format::inode::{FileType, ForkFormat, INODE_SIZE, Inode, PAYLOAD_SIZE, Which};
 use paxfs_format::node::max_records;
+use paxfs_format::packed::Packed;
 use paxfs_format::record::Record;
 use paxfs_format::rmap::{ExtentFlags, Rmap};
 use paxfs_format::sums::{Sum, SumState};

@@ -1,7 +1,9 @@
 //! Entries of a directory or of an attribute fork, sorted by cookie and packed. Pure.
 
 use crate::error::Error;
-use paxfs_format::entry::{AttributeEntry, AttributeKind, DirectoryEntry, EntryType, INLINE_VALUE_MAX, value_blocks};
+use paxfs_format::entry::{
+    AttributeEntry, AttributeKind, DirectoryEntry, EntryType, INLINE_VALUE_MAX, value_blocks,
+};
 use paxfs_format::hash::{DISAMBIGUATOR, NameHash};
 use paxfs_format::packed::Packed;
 use paxfs_format::units::Reserved;

@@ -57,7 +57,10 @@ pub(super) fn known(volume: &Volume<Image<'_>>, group: u32, doubted: bool) -> Kn
     for (start, bitmap) in clusters::known(volume, group, true) {
         for first in (0..512).step_by(CHUNK_BLOCKS as usize).filter(|first| clusters::has(&bitmap, *first)) {
             let start = start.saturating_add(first);
-            if start.is_multiple_of(CHUNK_BLOCKS) && !found.contains_key(&start) && is_there(volume, group, start) {
+            if start.is_multiple_of(CHUNK_BLOCKS)
+                && !found.contains_key(&start)
+                && is_there(volume, group, start)
+            {
                 found.insert(start, chunk(start, 0, 0));
                 unrecorded.push(start);
             }

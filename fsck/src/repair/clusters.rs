@@ -33,7 +33,10 @@ pub(super) fn clear(bitmap: &mut Bitmap, bit: u32) {
 
 /// Whether a bit is set.
 pub(super) fn has(bitmap: &Bitmap, bit: u32) -> bool {
-    usize::try_from(bit / 64).ok().and_then(|word| bitmap.get(word)).is_some_and(|word| word >> (bit % 64) & 1 != 0)
+    usize::try_from(bit / 64)
+        .ok()
+        .and_then(|word| bitmap.get(word))
+        .is_some_and(|word| word >> (bit % 64) & 1 != 0)
 }
 
 /// The bits that are set, ascending.
@@ -77,7 +80,8 @@ pub(super) fn known(volume: &Volume<Image<'_>>, group: u32, doubted: bool) -> BT
         (0..unit).any(|block| is_metadata(volume, first.saturating_add(block)))
     };
     found.retain(|start, _| {
-        let told = roles.iter().any(|run| run.key().start <= u64::from(*start) && u64::from(*start) < run.end());
+        let told =
+            roles.iter().any(|run| run.key().start <= u64::from(*start) && u64::from(*start) < run.end());
         told || holds(*start)
     });
     for run in rmap.sound.iter().filter(|run| run.owner == Owner::CLUSTER) {

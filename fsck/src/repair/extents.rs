@@ -72,7 +72,8 @@ pub(super) fn merged(mut extents: Vec<Extent>, space: &Space) -> Vec<Extent> {
     extents.sort_by_key(|extent| extent.offset.get());
     let mut list: Vec<Extent> = Vec::new();
     for extent in extents {
-        let joined = list.last().and_then(|last| last.merged(&extent)).filter(|joined| joined.check(space).is_ok());
+        let joined =
+            list.last().and_then(|last| last.merged(&extent)).filter(|joined| joined.check(space).is_ok());
         match (joined, list.last_mut()) {
             (Some(joined), Some(last)) => *last = joined,
             _ => list.push(extent),

@@ -205,7 +205,9 @@ pub(super) fn load(source: &Source<'_, '_>, number: u64) -> File {
     let believable = !failed
         && match &fits {
             // One without a mode that somebody names lost its mode.
-            Ok(inode) if inode.is_free() => *inode.fork(Which::Attributes) != empty && is_named(volume, number, inode),
+            Ok(inode) if inode.is_free() => {
+                *inode.fork(Which::Attributes) != empty && is_named(volume, number, inode)
+            }
             Ok(_) => true,
             Err(_) => is_believable(volume, number, &stored),
         };
@@ -286,7 +288,9 @@ fn is_format(format: ForkFormat, kind: FileType) -> bool {
     format == ForkFormat::EMPTY
         || match kind {
             FileType::Regular => [ForkFormat::INLINE, ForkFormat::TREE].contains(&format),
-            FileType::Directory => [ForkFormat::INLINE, ForkFormat::BLOCK, ForkFormat::TREE].contains(&format),
+            FileType::Directory => {
+                [ForkFormat::INLINE, ForkFormat::BLOCK, ForkFormat::TREE].contains(&format)
+            }
             FileType::Symlink => [ForkFormat::INLINE, ForkFormat::VALUES].contains(&format),
             _ => false,
         }
@@ -399,7 +403,9 @@ fn body(volume: &Volume<Image<'_>>, owner: u64, kind: BlockKind, block: u64) -> 
     match &fault {
         Ok(_) => {}
         // Intact, but another's.
-        Err(_) if volume.seed.verify(bytes).is_ok() && header.place.get() != block && alike < 2 => return None,
+        Err(_) if volume.seed.verify(bytes).is_ok() && header.place.get() != block && alike < 2 => {
+            return None;
+        }
         Err(_) if alike < 2 => return None,
         Err(_) => {}
     }
@@ -538,12 +544,7 @@ fn parts(volume: &Volume<Image<'_>>, inode: &Inode, kind: FileType) -> (Vec<u8>,
 }
 
 /// The bodies of entries of a fork, each with whether its checksum fits; and whether none is missing.
-fn bodies(
-    source: &Source<'_, '_>,
-    file: &File,
-    which: Which,
-    inline: &[u8],
-) -> (Vec<(Vec<u8>, bool)>, bool) {
+fn bodies(source: &Source<'_, '_>, file: &File, which: Which, inline: &[u8]) -> (Vec<(Vec<u8>, bool)>, bool) {
     let (volume, inode) = (source.volume, &file.inode);
     let fork: &Fork = inode.fork(which);
     let number = inode.header.place.get();
@@ -612,13 +613,16 @@ impl<'v, 'd> Source<'v, 'd> {
     /// Whether a pointer to a value of that inode leads to a block.
     fn is_value_of(&self, inode: &Inode, block: u64) -> bool {
         let points = |bytes: &[u8]| {
-            <[BlockNo]>::ref_from_bytes(bytes).is_ok_and(|pointers| pointers.iter().any(|one| one.get() == block))
+            <[BlockNo]>::ref_from_bytes(bytes)
+                .is_ok_and(|pointers| pointers.iter().any(|one| one.get() == block))
         };
         let target = inode.data.format == ForkFormat::VALUES && inode.inline(Which::Data).is_some_and(points);
         target
-            || self.volume.attributes(inode).flatten().any(|entry| {
-                entry.head.kind == AttributeKind::BLOCKS && points(entry.value)
-            })
+            || self
+                .volume
+                .attributes(inode)
+                .flatten()
+                .any(|entry| entry.head.kind == AttributeKind::BLOCKS && points(entry.value))
     }
 
     fn sweep(&self) -> Strays {
@@ -629,7 +633,8 @@ impl<'v, 'd> Source<'v, 'd> {
             for (start, bitmap) in clusters::known(volume, group, self.doubted.contains(&group)) {
                 for bit in clusters::bits(&bitmap) {
                     let place = volume.geometry.volume_block(group, start).saturating_add(bit.into());
-                    let Some(header) = volume.blocks.block(place).ok().and_then(|bytes| Header::of(bytes)) else {
+                    let Some(header) = volume.blocks.block(place).ok().and_then(|bytes| Header::of(bytes))
+                    else {
                         continue;
                     };
                     let (owner, kind) = (header.owner.get(), header.kind);
@@ -659,7 +664,8 @@ fn read_extents(source: &Source<'_, '_>, file: &mut File, inline: &[u8]) {
     if fork.tree.block.get() != 0 {
         let bytes = volume.blocks.block(fork.tree.block.get()).ok();
         let header = bytes.and_then(|bytes| Header::of(bytes));
-        let level = header.filter(|header| header.kind == BlockKind::EXTENTS).map(|header| header.level.get());
+        let level =
+            header.filter(|header| header.kind == BlockKind::EXTENTS).map(|header| header.level.get());
         let mut root = fork.tree;
         if let Some(level) = level {
             root.height = u32::from(level).saturating_add(1).into();

@@ -21,7 +21,9 @@ const SHOWN: usize = 8;
 
 /// Fields that differ, in words: `links 1 -> 2, size 0 -> 4096`.
 pub(super) fn changes(mut all: Vec<paxfs_format::field::diff::Difference>, hidden: &[&str]) -> String {
-    all.retain(|one| !hidden.iter().any(|hidden| one.path == *hidden || one.path.starts_with(&format!("{hidden}["))));
+    all.retain(|one| {
+        !hidden.iter().any(|hidden| one.path == *hidden || one.path.starts_with(&format!("{hidden}[")))
+    });
     let more = all.len().saturating_sub(SHOWN);
     let mut words: Vec<String> =
         all.iter().take(SHOWN).map(|one| format!("{} {} -> {}", one.path, one.left, one.right)).collect();
@@ -47,7 +49,12 @@ fn sanitized(superblock: &Superblock, newest: u64) -> Superblock {
     (fine.device_count, fine.device) = (1.into(), 0.into());
     for (index, entry) in fine.devices.iter_mut().enumerate() {
         *entry = match index {
-            0 => DeviceEntry { blocks: superblock.blocks, role: DeviceRole::DATA, reserved: Reserved::ZERO, ..*entry },
+            0 => DeviceEntry {
+                blocks: superblock.blocks,
+                role: DeviceRole::DATA,
+                reserved: Reserved::ZERO,
+                ..*entry
+            },
             _ => DeviceEntry::new_zeroed(),
         };
     }
@@ -73,7 +80,8 @@ pub(super) fn superblocks(
             continue;
         }
         // What every clean end writes is no news.
-        let own = ["header.crc", "header.generation", "state", "written.seconds", "written.nanoseconds", "checked"];
+        let own =
+            ["header.crc", "header.generation", "state", "written.seconds", "written.nanoseconds", "checked"];
         let differences = diff(&Superblock::LAYOUT, stored, one.as_bytes());
         let words = changes(differences, &own);
         if !words.is_empty() {

@@ -40,7 +40,8 @@ impl Names<'_, '_> {
             return false;
         };
         let block = place.block.saturating_sub(chunk.start.get());
-        let slot = u64::from(block).saturating_mul(INODES_PER_BLOCK).saturating_add(number % INODES_PER_BLOCK);
+        let slot =
+            u64::from(block).saturating_mul(INODES_PER_BLOCK).saturating_add(number % INODES_PER_BLOCK);
         block < CHUNK_BLOCKS && chunk.used.get() >> slot & 1 != 0
     }
 
@@ -146,15 +147,18 @@ impl Names<'_, '_> {
         };
         let mut lost = Vec::new();
         let pointers = self.pointers(files, directory);
-        let known: HashSet<(u64, &[u8])> = pointers.iter().map(|(child, of)| (*child, of.as_slice())).collect();
-        let claimants: HashMap<&[u8], u64> = pointers.iter().rev().map(|(child, of)| (of.as_slice(), *child)).collect();
+        let known: HashSet<(u64, &[u8])> =
+            pointers.iter().map(|(child, of)| (*child, of.as_slice())).collect();
+        let claimants: HashMap<&[u8], u64> =
+            pointers.iter().rev().map(|(child, of)| (of.as_slice(), *child)).collect();
         let confirmed = |name: &Name| known.contains(&(name.inode, name.name.as_slice()));
         // Of two entries with one name, the one that its inode knows is right.
         names.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| confirmed(b).cmp(&confirmed(a))));
         names.dedup_by(|later, first| later.name == first.name);
         // Those that are right come first: what they use is nobody else's.
         let (mut done, names): (Vec<Name>, Vec<Name>) = names.into_iter().partition(confirmed);
-        let mut taken: HashMap<Vec<u8>, u64> = done.iter().map(|name| (name.name.clone(), name.inode)).collect();
+        let mut taken: HashMap<Vec<u8>, u64> =
+            done.iter().map(|name| (name.name.clone(), name.inode)).collect();
         for mut name in names {
             // The inode is another: it has the pointer, and no other entry for it.
             let claimant = claimants.get(name.name.as_slice()).filter(|child| self.is_there(files, **child));
@@ -165,13 +169,15 @@ impl Names<'_, '_> {
                 continue;
             }
             if !self.is_there(files, name.inode) {
-                lost.push(format!("the name \"{}\" of inode {}, which is not there", printable(&name.name), name.inode));
+                lost.push(format!(
+                    "the name \"{}\" of inode {}, which is not there",
+                    printable(&name.name),
+                    name.inode
+                ));
                 continue;
             }
             // The name is spelt differently.
-            let other = pointers.iter().find(|(child, of)| {
-                *child == name.inode && !taken.contains_key(of)
-            });
+            let other = pointers.iter().find(|(child, of)| *child == name.inode && !taken.contains_key(of));
             if let Some((_, of)) = other.filter(|_| name.doubtful || !super::salvage::is_name(&name.name)) {
                 (name.name, name.cookie) = (of.clone(), None);
                 taken.insert(name.name.clone(), name.inode);
@@ -179,7 +185,11 @@ impl Names<'_, '_> {
                 continue;
             }
             if !super::salvage::is_name(&name.name) {
-                lost.push(format!("the impossible name \"{}\" of inode {}", printable(&name.name), name.inode));
+                lost.push(format!(
+                    "the impossible name \"{}\" of inode {}",
+                    printable(&name.name),
+                    name.inode
+                ));
                 wanted.insert(name.inode);
                 continue;
             }
@@ -235,7 +245,8 @@ impl Names<'_, '_> {
                 missing.push((*directory, name.clone()));
             }
         }
-        let parents: Vec<(u64, Vec<u8>)> = file.parents().map(|(parent, name)| (parent, name.to_vec())).collect();
+        let parents: Vec<(u64, Vec<u8>)> =
+            file.parents().map(|(parent, name)| (parent, name.to_vec())).collect();
         let mut gone = Vec::new();
         for (directory, name) in parents {
             let known = match files.get(&directory) {
@@ -274,7 +285,8 @@ impl Names<'_, '_> {
     /// A directory has one name, the root none.
     fn one_name(&self, files: &mut Files, number: u64, root: u64, wanted: &mut BTreeSet<u64>) {
         let Some(file) = files.get(&number) else { return };
-        let parents: Vec<(u64, Vec<u8>)> = file.parents().map(|(parent, name)| (parent, name.to_vec())).collect();
+        let parents: Vec<(u64, Vec<u8>)> =
+            file.parents().map(|(parent, name)| (parent, name.to_vec())).collect();
         for (directory, name) in parents.into_iter().skip(usize::from(number != root)) {
             match files.get_mut(&directory) {
                 Some(parent) => parent.names.retain(|entry| entry.name != name || entry.inode != number),
@@ -292,7 +304,10 @@ impl Names<'_, '_> {
     pub fn nameless(&self, files: &Files) -> Vec<u64> {
         let root = self.volume.superblock.root.get();
         let of = |file: &&File| file.number != root && file.parents().next().is_none();
-        let nameless = files.values().filter(of).filter(|file| !self.is_orphan(file.number) || file.inode.links.get() != 0);
+        let nameless = files
+            .values()
+            .filter(of)
+            .filter(|file| !self.is_orphan(file.number) || file.inode.links.get() != 0);
         nameless.map(|file| file.number).collect()
     }
 }
@@ -314,12 +329,19 @@ fn remove_pointer(file: &mut File, directory: u64, name: &[u8]) {
 /// Gives a file a name in lost+found: that of its old name where it is not taken, else its number.
 pub(super) fn into_lost_and_found(files: &mut Files, directory: u64, number: u64) -> Option<Vec<u8>> {
     let name = format!("#{number}").into_bytes();
-    let (generation, kind) = files.get(&number).map(|file| {
-        (file.inode.generation.get(), file.kind().map_or(0, FileType::number))
-    })?;
+    let (generation, kind) = files
+        .get(&number)
+        .map(|file| (file.inode.generation.get(), file.kind().map_or(0, FileType::number)))?;
     let parent = files.get_mut(&directory)?;
     if !parent.names.iter().any(|entry| entry.name == name) {
-        parent.names.push(Name { cookie: None, name: name.clone(), inode: number, generation, kind, doubtful: false });
+        parent.names.push(Name {
+            cookie: None,
+            name: name.clone(),
+            inode: number,
+            generation,
+            kind,
+            doubtful: false,
+        });
     }
     add_pointer(files.get_mut(&number)?, directory, &name, None);
     Some(name)

@@ -150,7 +150,8 @@ impl<'d> Round<'_, 'd> {
         let mut others = cross::in_use(self.volume, chunks).filter(|number| is_root(*number));
         if let (Some(other), None) = (others.next(), others.next()) {
             drop(others);
-            self.actions.push(Action::new("sb.root", format!("{root} -> {other}, the directory that has no name")));
+            self.actions
+                .push(Action::new("sb.root", format!("{root} -> {other}, the directory that has no name")));
             self.volume.superblock.root = other.into();
         }
         Ok(())
@@ -176,7 +177,11 @@ impl<'d> Round<'_, 'd> {
     }
 
     /// Steps 3 to 5. `None`: something more has to be known first; it is now.
-    fn attempt(&mut self, chunks: &mut Chunks, extra: &mut BTreeSet<(u32, u32)>) -> Result<Option<()>, Error> {
+    fn attempt(
+        &mut self,
+        chunks: &mut Chunks,
+        extra: &mut BTreeSet<(u32, u32)>,
+    ) -> Result<Option<()>, Error> {
         let original: BTreeMap<u64, Inode> = BTreeMap::new();
         let mut state = State { chunks: chunks.clone(), original };
         let mut files = self.files(&mut state)?;
@@ -258,7 +263,9 @@ impl<'d> Round<'_, 'd> {
             let mut files = Files::new();
             let source = Source::new(self.volume, &self.targets.doubted);
             for number in &self.targets.files {
-                if self.volume.geometry.inode_place(*number).is_some() && state.is_marked(self.volume, *number) {
+                if self.volume.geometry.inode_place(*number).is_some()
+                    && state.is_marked(self.volume, *number)
+                {
                     files.insert(*number, load(&source, *number));
                 }
             }
@@ -270,8 +277,12 @@ impl<'d> Round<'_, 'd> {
             let mut cross = cross::ask(self.volume, &state.chunks, &of, &blocks_of);
             self.kinds(&source, &mut cross, &mut files);
             self.settle(&mut files, &cross, &blocks_of);
-            let names =
-                Names { volume: self.volume, chunks: &state.chunks, cross: &cross, circular: &self.targets.circular };
+            let names = Names {
+                volume: self.volume,
+                chunks: &state.chunks,
+                cross: &cross,
+                circular: &self.targets.circular,
+            };
             let mut wanted = names.join(&mut files);
             let nameless = names.nameless(&files);
             turns += 1;
@@ -350,7 +361,9 @@ impl<'d> Round<'_, 'd> {
                 for (directory, name) in file.parents() {
                     let pointers = cross.pointers.entry(directory).or_default();
                     let pointer = (file.number, name.to_vec());
-                    if files.get(&directory).is_some_and(|file| file.kind().is_none()) && !pointers.contains(&pointer) {
+                    if files.get(&directory).is_some_and(|file| file.kind().is_none())
+                        && !pointers.contains(&pointer)
+                    {
                         pointers.push(pointer);
                     }
                 }
@@ -398,7 +411,8 @@ impl<'d> Round<'_, 'd> {
             wanted.insert(root);
             return wanted;
         }
-        let entry = files.get(&root).and_then(|file| file.names.iter().find(|name| name.name == LOST_AND_FOUND));
+        let entry =
+            files.get(&root).and_then(|file| file.names.iter().find(|name| name.name == LOST_AND_FOUND));
         let directory = match entry.map(|entry| entry.inode) {
             Some(number) => number,
             None => {
@@ -462,7 +476,8 @@ impl<'d> Round<'_, 'd> {
     fn groups(&self, files: &Files) -> BTreeSet<u32> {
         let mut groups = self.targets.groups.clone();
         for file in files.values() {
-            let mut note = |block: u64| groups.extend(self.volume.geometry.locate(block).map(|place| place.group));
+            let mut note =
+                |block: u64| groups.extend(self.volume.geometry.locate(block).map(|place| place.group));
             file.extents.iter().for_each(|extent| note(extent.start.get()));
             if let Ok(inode) = self.volume.inode(file.number) {
                 self.volume.extents(inode).flatten().for_each(|extent| note(extent.start.get()));
@@ -524,11 +539,14 @@ impl<'d> Round<'_, 'd> {
             let run = groups.into_iter().find_map(|group| {
                 let bad = census.bad.get(&group).cloned().unwrap_or_default();
                 let free = census.free(group).into_iter();
-                let run = free.flat_map(|run| crate::runs::without(run, &bad)).max_by_key(|run| run.end - run.start)?;
+                let run = free
+                    .flat_map(|run| crate::runs::without(run, &bad))
+                    .max_by_key(|run| run.end - run.start)?;
                 Some((group, run))
             });
             let Some((group, run)) = run else {
-                let bytes = u64::from(extent.length.get()).saturating_mul(paxfs_format::geometry::BLOCK_BYTES);
+                let bytes =
+                    u64::from(extent.length.get()).saturating_mul(paxfs_format::geometry::BLOCK_BYTES);
                 file.lost.insert(format!("{bytes} bytes that others have too, for want of room"));
                 break;
             };
@@ -541,7 +559,11 @@ impl<'d> Round<'_, 'd> {
                 self.volume.blocks.put(to.saturating_add(block), Box::new(bytes));
             }
             let copy = Extent { start: to.into(), ..part };
-            census.claims.entry(group).or_default().push(super::space::Claim { inode: file.number, extent: copy });
+            census
+                .claims
+                .entry(group)
+                .or_default()
+                .push(super::space::Claim { inode: file.number, extent: copy });
             copies.push(copy);
         }
         Ok(copies)
@@ -556,12 +578,17 @@ struct State {
 }
 
 impl State {
-    fn chunk(&mut self, volume: &Volume<Image<'_>>, number: u64) -> Option<(&mut paxfs_format::chunk::Chunk, u64)> {
+    fn chunk(
+        &mut self,
+        volume: &Volume<Image<'_>>,
+        number: u64,
+    ) -> Option<(&mut paxfs_format::chunk::Chunk, u64)> {
         let place = volume.geometry.locate(number / INODES_PER_BLOCK)?;
         let chunks = self.chunks.get_mut(usize::try_from(place.group).ok()?)?;
         let (start, chunk) = chunks.range_mut(..=place.block).next_back()?;
         let block = place.block.saturating_sub(*start);
-        let slot = u64::from(block).saturating_mul(INODES_PER_BLOCK).saturating_add(number % INODES_PER_BLOCK);
+        let slot =
+            u64::from(block).saturating_mul(INODES_PER_BLOCK).saturating_add(number % INODES_PER_BLOCK);
         (block < CHUNK_BLOCKS).then(|| (chunk, 1u64 << slot))
     }
 
@@ -569,7 +596,8 @@ impl State {
     fn add(&mut self, volume: &Volume<Image<'_>>, number: u64) {
         if self.chunk(volume, number).is_none()
             && let Some(place) = volume.geometry.locate(number / INODES_PER_BLOCK)
-            && let Some(chunks) = usize::try_from(place.group).ok().and_then(|group| self.chunks.get_mut(group))
+            && let Some(chunks) =
+                usize::try_from(place.group).ok().and_then(|group| self.chunks.get_mut(group))
         {
             let start = place.block - place.block % CHUNK_BLOCKS;
             chunks.insert(start, chunks::chunk(start, 0, 0));
@@ -672,10 +700,17 @@ fn make_up(volume: &Volume<Image<'_>>, file: &mut File, kind: FileType) {
 }
 
 /// Tells what became of a file.
-fn tell(actions: &mut Vec<Action>, volume: &Volume<Image<'_>>, file: &File, before: Option<Inode>, after: &Inode) {
+fn tell(
+    actions: &mut Vec<Action>,
+    volume: &Volume<Image<'_>>,
+    file: &File,
+    before: Option<Inode>,
+    after: &Inode,
+) {
     let number = file.number;
     let hidden = ["header.crc", "header.generation", "payload"];
-    let words = before.map(|before| heads::changes(diff(&Inode::LAYOUT, before.as_bytes(), after.as_bytes()), &hidden));
+    let words = before
+        .map(|before| heads::changes(diff(&Inode::LAYOUT, before.as_bytes(), after.as_bytes()), &hidden));
     let what = match words {
         _ if after.is_free() => "freed: nothing says what it was".to_owned(),
         Some(words) if file.made_up => format!("made anew ({words})"),

@@ -75,9 +75,9 @@ impl Proven for AttributeEntry {
             let parent = behind.first_chunk::<8>().map(|parent| u64::from_le_bytes(*parent));
             let mut found = *head;
             found.name_length = u8::try_from(name.len()).unwrap_or(u8::MAX);
-            if parent.is_some_and(|parent| {
-                hash.attribute(AttributeKind::PARENT, Some(parent), name) == wanted
-            }) {
+            if parent
+                .is_some_and(|parent| hash.attribute(AttributeKind::PARENT, Some(parent), name) == wanted)
+            {
                 found.kind = AttributeKind::PARENT;
                 found.value_length = 8.into();
             } else if hash.attribute(AttributeKind::INLINE, None, name) == wanted {

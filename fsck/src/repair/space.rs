@@ -221,8 +221,8 @@ impl Census {
     fn occupied(&self, group: u32) -> Vec<Range<u64>> {
         let geometry = &self.room.geometry;
         let start = geometry.group_start(group);
-        let mut runs = vec![0..geometry.fixed_blocks(group)];
         let clusters = self.room.clusters.range((group, 0)..=(group, u32::MAX));
+        let mut runs: Vec<Range<u64>> = core::iter::once(0..geometry.fixed_blocks(group)).collect();
         runs.extend(clusters.map(|((_, start), _)| {
             let start = u64::from(*start);
             start..start.saturating_add(geometry.cluster_blocks)
@@ -315,7 +315,8 @@ fn desired(volume: &Volume<Image<'_>>, census: &Census, chunks: &Chunks, group: 
     let bad = bad
         .map(|run| Bad { start: run32(run.start).into(), length: run32(run.end - run.start).into() })
         .collect();
-    let mut wanted = Desired { free: Vec::new(), refcount: Vec::new(), rmap: Vec::new(), chunks, clusters, bad };
+    let mut wanted =
+        Desired { free: Vec::new(), refcount: Vec::new(), rmap: Vec::new(), chunks, clusters, bad };
     if !space {
         return wanted;
     }
@@ -486,8 +487,7 @@ fn load<R: Record>(
     let (group, which) = place;
     blocks.reverse();
     let mut loader = BulkLoader::new(which.kind(), group.into(), generation, volume.seed);
-    let mut sink =
-        Sink { image: &mut volume.blocks, room: &mut census.room, group, aside: blocks };
+    let mut sink = Sink { image: &mut volume.blocks, room: &mut census.room, group, aside: blocks };
     for record in records {
         loader.push(&mut sink, *record)?;
     }

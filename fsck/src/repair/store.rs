@@ -77,7 +77,8 @@ pub(super) fn store(
         FileType::Regular => {
             let blocks = file.extents.iter().map(|extent| u64::from(extent.length.get())).sum::<u64>();
             inode.blocks = blocks.into();
-            let end = file.extents.iter().filter(|extent| !extent.flags.is_unwritten()).map(Extent::end).max();
+            let end =
+                file.extents.iter().filter(|extent| !extent.flags.is_unwritten()).map(Extent::end).max();
             let end = end.unwrap_or(0);
             if inode.size.get() > i64::MAX.unsigned_abs() || inode.size.get().div_ceil(BLOCK_BYTES) < end {
                 inode.size = end.saturating_mul(BLOCK_BYTES).into();
@@ -239,15 +240,19 @@ impl<'d> Writer<'_, 'd> {
             records.push(Index { cookie: cookie.into(), block: block.into() });
         }
         let (format, tree) = match records.as_slice() {
-            [one] => {
-                (ForkFormat::BLOCK, TreeRoot { block: one.block, records: 1.into(), ..TreeRoot::new_zeroed() })
-            }
+            [one] => (
+                ForkFormat::BLOCK,
+                TreeRoot { block: one.block, records: 1.into(), ..TreeRoot::new_zeroed() },
+            ),
             _ => {
                 let kind = which.node_kind(Some(FileType::Directory).filter(|_| which == Which::Data));
                 (ForkFormat::TREE, self.tree(kind, &records)?)
             }
         };
-        Ok(Stored { fork: Fork { format, count: count.into(), tree, ..Fork::new_zeroed() }, inline: Vec::new() })
+        Ok(Stored {
+            fork: Fork { format, count: count.into(), tree, ..Fork::new_zeroed() },
+            inline: Vec::new(),
+        })
     }
 
     fn names(&self, file: &mut File) -> Packed {
@@ -283,7 +288,9 @@ impl<'d> Writer<'_, 'd> {
             !attribute.name.is_empty() && seen.insert((parent, attribute.name.clone()))
         });
         let lowest = |attribute: &super::file::Attribute| match attribute.value {
-            Value::Parent(directory) => hash.attribute(AttributeKind::PARENT, Some(directory), &attribute.name),
+            Value::Parent(directory) => {
+                hash.attribute(AttributeKind::PARENT, Some(directory), &attribute.name)
+            }
             Value::Bytes(_) => hash.attribute(AttributeKind::INLINE, None, &attribute.name),
         };
         let wanted = file.attributes.iter().map(|attribute| (lowest(attribute), attribute.cookie)).collect();
