@@ -32,12 +32,13 @@ pub fn journal_replay(data: &[u8]) {
             make_fit(slot, seed, fit >> (2 + number) & 1 != 0);
         }
     }
-    // A body elsewhere has what the first slot has: as much as it asks for, if that is there.
+    // A body elsewhere has the bytes behind its head, if they are as many as it asks for.
     let runs = bodies_elsewhere(&journal, &geometry, seed, generation);
+    let mut behind = [0, half].into_iter().map(|slot| journal.get(slot + size_of::<JournalSlot>()..));
     let elsewhere = runs.clone().map(|run| {
-        let run = run?;
+        let (behind, run) = (behind.next().flatten()?, run?);
         assert!(run.start < run.end && run.end <= geometry.blocks, "a body outside the volume: {run:?}");
-        journal.get(..bytes(run.end - run.start))
+        behind.get(..bytes(run.end - run.start).min(behind.len()))
     });
     let found = replay(&journal, elsewhere, &geometry, seed, generation);
     assert!(found.live.len() <= 2, "{} live transactions", found.live.len());
