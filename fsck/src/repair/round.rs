@@ -55,7 +55,7 @@ impl<'d> Round<'_, 'd> {
         heads::groups(self.volume, self.newest, &mut self.actions)?;
         self.targets = Targets::of(self.volume, findings);
         let mut chunks = self.chunks();
-        self.root(&chunks)?;
+        self.root(&mut chunks);
         heads::superblocks(self.volume, self.newest, &mut self.actions)?;
         self.slots(&chunks)?;
         let mut extra = BTreeSet::new();
@@ -89,11 +89,6 @@ impl<'d> Round<'_, 'd> {
         let mut state = State { chunks: all, original: BTreeMap::new() };
         if !unrecorded.is_empty() {
             self.referenced(&mut state, &unrecorded);
-        }
-        if self.targets.root {
-            let root = self.volume.superblock.root.get();
-            state.add(self.volume, root);
-            self.targets.files.insert(root);
         }
         for (group, chunks) in (0u32..).zip(&state.chunks) {
             for chunk in chunks.values().filter(|_| self.targets.doubted.contains(&group)) {
@@ -134,27 +129,37 @@ impl<'d> Round<'_, 'd> {
         }
     }
 
-    /// Finds the root directory when the superblock does not lead to it: the one directory that nobody names.
-    fn root(&mut self, chunks: &Chunks) -> Result<(), Error> {
+    /// Finds the root directory when the superblock does not lead to it: the one directory that nobody names. If there is
+    /// none, it is made anew where the superblock has it.
+    fn root(&mut self, chunks: &mut Chunks) {
         let root = self.volume.superblock.root.get();
+        let volume = &*self.volume;
         let is_root = |number: u64| {
-            self.volume.inode(number).is_ok_and(|inode| {
+            volume.inode(number).is_ok_and(|inode| {
                 inode.file_type() == Some(FileType::Directory)
                     && inode.links.get() == 1
-                    && self.volume.parents(inode).next().is_none()
+                    && volume.parents(inode).next().is_none()
             })
         };
         if !self.targets.root || is_root(root) {
-            return Ok(());
+            return;
         }
-        let mut others = cross::in_use(self.volume, chunks).filter(|number| is_root(*number));
-        if let (Some(other), None) = (others.next(), others.next()) {
-            drop(others);
-            self.actions
-                .push(Action::new("sb.root", format!("{root} -> {other}, the directory that has no name")));
-            self.volume.superblock.root = other.into();
+        let mut others = cross::in_use(volume, chunks).filter(|number| is_root(*number));
+        let only = others.next().filter(|_| others.next().is_none());
+        drop(others);
+        match only {
+            Some(other) => {
+                let words = format!("{root} -> {other}, the directory that has no name");
+                self.actions.push(Action::new("sb.root", words));
+                self.volume.superblock.root = other.into();
+            }
+            None => {
+                let mut state = State { chunks: core::mem::take(chunks), original: BTreeMap::new() };
+                state.add(self.volume, root);
+                *chunks = state.chunks;
+                self.targets.files.insert(root);
+            }
         }
-        Ok(())
     }
 
     /// Clears free slots that hold what is no inode.
