@@ -342,6 +342,23 @@ impl Engine {
         names.into_iter().try_fold(self.root(), |directory, name| self.lookup(directory, name))
     }
 
+    /// The directory that a directory is in; the root is in itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when it was removed.
+    pub fn parent(&self, directory: u64) -> Result<u64> {
+        let _look = self.core.look()?;
+        let cell = self.core.inode(directory)?;
+        let state = cell.read();
+        check_directory(&state)?;
+        if directory == self.root() {
+            return Ok(directory);
+        }
+        let parent = self.core.volume.parents(&state.inode).next().map(|parent| parent.directory);
+        parent.ok_or(Error::NotFound)
+    }
+
     /// The names of a directory with a cookie above `after` (0 for all), at most `limit`, in the order of their cookies.
     pub fn read_directory(&self, directory: u64, after: u64, limit: usize) -> Result<Vec<Name>> {
         let _look = self.core.look()?;
