@@ -327,6 +327,9 @@ pub(crate) fn target_of(directory: u64, head: &DirectoryEntry) -> Result<Target>
 impl Engine {
     /// The inode that a name in a directory leads to.
     pub fn lookup(&self, directory: u64, name: &[u8]) -> Result<u64> {
+        if name.len() > MAX_NAME {
+            return Err(Error::NameTooLong);
+        }
         let _look = self.core.look()?;
         let cell = self.core.inode(directory)?;
         let state = cell.read();
