@@ -36,7 +36,7 @@ impl Language {
     }
 
     /// Flags with those that the kernel speaks of changed; `None` when it speaks of others.
-    fn from_kernel(&self, before: u32, asked: u32) -> Option<u32> {
+    fn changed(&self, before: u32, asked: u32) -> Option<u32> {
         let known = FLAGS.iter().fold(0, |all, flag| all | self.0(*flag));
         let changed = FLAGS.iter().fold(before, |flags, flag| {
             if asked & self.0(*flag) != 0 { flags | flag.0 } else { flags & !flag.0 }
@@ -60,7 +60,7 @@ impl Volume {
             return Ok(bytes);
         }
         let asked = argument.first_chunk().ok_or(Fault(Errno::EINVAL))?;
-        let flags = language.from_kernel(before, u32::from_ne_bytes(*asked));
+        let flags = language.changed(before, u32::from_ne_bytes(*asked));
         let flags = flags.ok_or(Fault(Errno::EOPNOTSUPP))?;
         self.engine.set_attributes(inode, &Set { flags: Some(flags), ..Set::default() })?;
         Ok(Vec::new())
@@ -75,8 +75,8 @@ mod tests {
     fn other_flags_stay() {
         let before = InodeFlags::NOCSUM | InodeFlags::APPEND;
         assert_eq!((SHORT.to_kernel(before), EXTENDED.to_kernel(before)), (0x20, 0x10));
-        assert_eq!(SHORT.from_kernel(before, 0x10), Some(InodeFlags::NOCSUM | InodeFlags::IMMUTABLE));
-        assert_eq!(EXTENDED.from_kernel(before, 0x10), Some(before));
-        assert_eq!(SHORT.from_kernel(before, 0x40), None);
+        assert_eq!(SHORT.changed(before, 0x10), Some(InodeFlags::NOCSUM | InodeFlags::IMMUTABLE));
+        assert_eq!(EXTENDED.changed(before, 0x10), Some(before));
+        assert_eq!(SHORT.changed(before, 0x40), None);
     }
 }

@@ -18,7 +18,7 @@ pub struct Tool {
 }
 
 /// All of them.
-pub const TOOLS: [Tool; 3] = [
+pub const TOOLS: [Tool; 4] = [
     Tool {
         name: "mkfs.paxfs",
         binary: "mkfs-paxfs",
@@ -39,6 +39,13 @@ pub const TOOLS: [Tool; 3] = [
         package: "paxfs-dbg",
         command: paxfs_dbg::cli::command,
         see_also: &["mkfs.paxfs", "fsck.paxfs"],
+    },
+    Tool {
+        name: "mount.paxfs",
+        binary: "mount-paxfs",
+        package: "paxfs-mount",
+        command: paxfs_mount::cli::command,
+        see_also: &["mkfs.paxfs", "fsck.paxfs", "mount", "fstab"],
     },
 ];
 
