@@ -18,7 +18,7 @@ const LOAD: &str = r#"
         cp "$ROUND/$((n % 10))/$n" "$ROUND/copy"
         sync "$ROUND/$((n % 10))/$n" "$ROUND"
         cksum < "$ROUND/$((n % 10))/$n" > "$W/sum" && echo "$ROUND/$((n % 10))/$n $(cat "$W/sum")" >> "$W/said"
-        ln -sf "$n" "$ROUND/link"; mv "$ROUND/copy" "$ROUND/moved"
+        ln -sfn "$n" "$ROUND/link"; mv "$ROUND/copy" "$ROUND/moved"
     done
 "#;
 

@@ -230,7 +230,7 @@ pub const PROGRAMS: [Program; 9] = [
             ! as 1 cat shared/file 2> /dev/null
             setfacl -b shared/file; test "$(stat -c %A shared/file)" = -rw-------
             # Who writes to a program takes its privileges away.
-            cp "$(command -v true)" shared/program; chmod 6777 shared/program; chmod 777 shared; setfacl -b shared
+            cp "$(command -v cat)" shared/program; chmod 6777 shared/program; chmod 777 shared; setfacl -b shared
             as 1 sh -c 'echo >> shared/program'
             test "$(stat -c %a shared/program)" = 777
             echo "inherited, obeyed, masked by chmod; set-user-ID lost by a write"
