@@ -139,12 +139,8 @@ mod tests {
 
     #[test]
     fn numbers_of_devices_are_the_kernels() {
-        let cases = [
-            ((0, 0), 0),
-            ((8, 1), 0x801),
-            ((259, 300), 0x0011_032c),
-            ((4095, 0xf_ffff), 0xffff_ffff),
-        ];
+        let cases =
+            [((0, 0), 0), ((8, 1), 0x801), ((259, 300), 0x0011_032c), ((4095, 0xf_ffff), 0xffff_ffff)];
         for (numbers, encoded) in cases {
             assert_eq!(device_to_kernel(numbers), encoded);
             assert_eq!(device_from_kernel(encoded), numbers);
