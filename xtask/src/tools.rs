@@ -13,7 +13,7 @@ pub struct Tool {
     pub package: &'static str,
     /// Its command line.
     pub command: fn() -> Command,
-    /// Pages of the manual to read next.
+    /// Pages of the manual to read next: of section 8, or of 5 with that behind a dot.
     pub see_also: &'static [&'static str],
 }
 
@@ -45,7 +45,7 @@ pub const TOOLS: [Tool; 4] = [
         binary: "mount-paxfs",
         package: "paxfs-mount",
         command: paxfs_mount::cli::command,
-        see_also: &["mkfs.paxfs", "fsck.paxfs", "mount", "fstab"],
+        see_also: &["mkfs.paxfs", "fsck.paxfs", "mount", "fstab.5"],
     },
 ];
 
