@@ -17,16 +17,15 @@ const LOAD: &str = r#"
         head -c $((n * 977 % 50000)) /dev/urandom > "$ROUND/$((n % 10))/$n"
         cp "$ROUND/$((n % 10))/$n" "$ROUND/copy"
         sync "$ROUND/$((n % 10))/$n" "$ROUND"
-        cksum < "$ROUND/$((n % 10))/$n" > "$W/sum" && echo "$ROUND/$((n % 10))/$n $(cat "$W/sum")" >> "$W/said"
+        sum=$(sha1sum "$ROUND/$((n % 10))/$n")
+        echo "$sum" >> "$W/said"
         ln -sfn "$n" "$ROUND/link"; mv "$ROUND/copy" "$ROUND/moved"
     done
 "#;
 
 /// Holds what is there against what was said.
 const COMPARE: &str = r#"
-    while read -r name sum; do
-        test "$(cksum < "$name")" = "$sum" || { echo "$name: other contents"; exit 1; }
-    done < "$W/said"
+    sha1sum --quiet -c "$W/said" || { ls -liR; exit 1; }
     wc -l < "$W/said"
 "#;
 
@@ -66,7 +65,13 @@ pub fn run(place: &Place) -> Result<Outcome> {
         corrected += u64::from(code == Some(1));
         volume.check()?;
         volume.mount()?;
-        volume.script(COMPARE)?;
+        // What a failure left is worth more than the space it takes.
+        volume.script(COMPARE).inspect_err(|_| {
+            let kept = place.workspace.target.join("killed.image");
+            if std::fs::copy(volume.image(), &kept).is_ok() {
+                println!("the volume is kept as {}", kept.display());
+            }
+        })?;
     }
     let synced = volume.script(COMPARE)?;
     volume.end()?;

@@ -161,6 +161,7 @@ pub const PROGRAMS: [Program; 9] = [
             cat > "$W/fsx.toml" <<-EOF
 			flen = 1048576
 			[opsize]
+			min = 1
 			max = 65536
 			[weights]
 			close_open = 1
