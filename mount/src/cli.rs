@@ -73,8 +73,8 @@ const AFTER: &str = "Options of paxfs:\n\n\
   commit=SECONDS  How long a change may wait for its commit when nobody asks for it [5]; 0 for as long as it likes.\n\n\
   allow_other  Other users may use it, too, as far as permissions go. So it is anyway when root mounts it.\n\n\
   threads=NUMBER  Requests that are worked on at a time [twice the processors, 4 to 16].\n\n\
-Options of all file systems: rw, dev, nodev, suid, nosuid, exec, noexec, sync, dirsync. Times of access are never \
-recorded: noatime, nodiratime and relatime change nothing, strictatime is refused. Others of fstab(5) are ignored.\n\n\
+Options of all file systems: rw, dev, nodev, suid, nosuid, exec, noexec, sync. Times of access are never \
+recorded: noatime, nodiratime and relatime change nothing, strictatime and dirsync are refused. Others of fstab(5) are ignored.\n\n\
 Exit status: 0 mounted; 1 wrong usage; 32 not mounted. In the foreground, 0 when it was unmounted and the volume is \
 clean.";
 

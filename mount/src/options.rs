@@ -128,9 +128,13 @@ impl Options {
             ("exec", None) => self.flag(MountOption::Exec, &MountOption::NoExec),
             ("noexec", None) => self.flag(MountOption::NoExec, &MountOption::Exec),
             ("sync", None) => self.flag(MountOption::Sync, &MountOption::Async),
-            ("dirsync", None) => self.flag(MountOption::DirSync, &MountOption::DirSync),
             ("remount", None) => {
                 let what = "a mount cannot be changed; unmount it, and mount it anew";
+                return Err(OptionError::Refused(option.to_owned(), what));
+            }
+            ("dirsync", None) => {
+                let what =
+                    "FUSE does not wait for changes of names; fsync the directory, or use sync for contents";
                 return Err(OptionError::Refused(option.to_owned(), what));
             }
             ("strictatime" | "atime" | "diratime", None) => {
@@ -194,6 +198,7 @@ mod tests {
         assert_eq!(error("dax=maybe"), "dax=maybe takes inode, always or never");
         assert_eq!(error("threads=0"), "threads=0 takes a number from 1 to 256");
         assert!(error("remount,ro").starts_with("remount: a mount cannot be changed"));
+        assert!(error("dirsync").starts_with("dirsync: FUSE does not wait"));
         assert!(error("strictatime").contains("not recorded"));
         assert_eq!(error("ro=1"), "there is no option ro=1; see mount.paxfs -h, or give -s to ignore it");
     }

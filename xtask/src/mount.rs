@@ -138,7 +138,9 @@ fn step(name: &str, run: impl FnOnce() -> Result<Outcome>) -> Result<()> {
 fn run_program(place: &Place, program: &Program) -> Result<Outcome> {
     for needed in program.needs {
         if CRATES.iter().any(|(name, _)| name == needed) {
-            install(place, needed)?;
+            if let Err(why) = install(place, needed) {
+                return Ok(Outcome::Skipped(format!("{why:#}")));
+            }
         } else if toolbox::find(needed).is_none() {
             return Ok(Outcome::Skipped(format!("{needed} is not installed")));
         }
