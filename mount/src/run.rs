@@ -151,6 +151,10 @@ fn mount_point(path: &Path) -> Result<PathBuf, Failure> {
 fn config(device: &Path, options: &Options) -> Config {
     let source = device.canonicalize().unwrap_or_else(|_| device.to_path_buf());
     let mut mount_options = options.flags.clone();
+    if !geteuid().is_root() {
+        // Those are for root to give.
+        mount_options.retain(|option| !matches!(option, MountOption::Dev | MountOption::Suid));
+    }
     mount_options.extend([
         MountOption::FSName(source.to_string_lossy().into_owned()),
         MountOption::CUSTOM("subtype=paxfs".to_owned()),
