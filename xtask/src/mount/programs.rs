@@ -134,23 +134,23 @@ pub const PROGRAMS: [Program; 9] = [
         needs: &["stress-ng"],
         size: "3G",
         script: r#"
-            count=0
+            count=0 skipped=
             for stressor in access chdir chmod chown copy-file dentry dir dirdeep dirmany dup eventfd fallocate fault fcntl \
                 file-ioctl filename flock fpunch fsize fstat getdent hdd inode-flags iomix lease link locka lockf lockmix \
                 lockofd metamix mmap mmapfixed msync open readahead rename revio seal seek sendfile splice symlink \
                 sync-file touch unlink utime verity vm-splice xattr; do
-                stress-ng --help 2> /dev/null | grep -q -- "--$stressor N" || continue
+                stress-ng --help 2> /dev/null | grep -q -- "--$stressor N" || { skipped="$skipped $stressor"; continue; }
                 # 0: done; 3 and 4: not here, or not on this file system.
                 code=0
                 stress-ng --temp-path "$M" --timeout "${SECONDS_EACH}s" --verify --oomable "--$stressor" 2 \
                     > "$W/stress" 2>&1 || code=$?
                 case $code in
                     0) count=$((count + 1));;
-                    3|4) echo "$stressor: not here";;
+                    3|4) skipped="$skipped $stressor";;
                     *) cat "$W/stress"; echo "$stressor: exit status $code"; exit 1;;
                 esac
             done
-            echo "$count stressors of file systems, ${SECONDS_EACH} s each, with --verify"
+            echo "$count stressors of file systems, ${SECONDS_EACH} s each, with --verify; not here:${skipped:- none}"
         "#,
     },
     Program {
