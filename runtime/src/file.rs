@@ -90,7 +90,7 @@ pub struct Set {
 }
 
 impl Attributes {
-    fn of(inode: &Inode) -> Result<Self> {
+    pub(crate) fn of(inode: &Inode) -> Result<Self> {
         Ok(Attributes {
             inode: inode.header.place.get(),
             generation: inode.generation.get(),

@@ -35,6 +35,8 @@ pub struct Cell {
     pub is_directory: bool,
     /// How many handles are open.
     pub opens: AtomicU32,
+    /// How many hold it beside: see [`crate::hold`].
+    pub holds: AtomicU32,
     /// Whether it had the flag `dax` when it was opened.
     pub is_dax: AtomicBool,
     /// Whether the medium lost contents of it since that was last asked.
@@ -74,6 +76,11 @@ impl Cell {
     /// Whether a handle is open.
     pub fn is_open(&self) -> bool {
         self.opens.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether somebody goes on using it when it has no name any more.
+    pub fn is_held(&self) -> bool {
+        self.is_open() || self.holds.load(Ordering::Acquire) > 0
     }
 }
 
@@ -139,6 +146,7 @@ impl Inodes {
             number,
             is_directory,
             opens: AtomicU32::new(0),
+            holds: AtomicU32::new(0),
             is_dax: AtomicBool::new(false),
             is_hit: AtomicBool::new(false),
             state,

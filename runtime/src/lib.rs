@@ -44,7 +44,7 @@
 //!
 //! * For users: [`engine`] (open, sync, close), [`namespace`] (names), [`mod@file`] (data, space, what is known of an
 //!   inode), [`attributes`] (extended attributes), [`share`] (clone, dedupe), [`snapshot`], [`views`] (mapped files),
-//!   [`freeze`], [`media`] (media errors), [`error`].
+//!   [`freeze`], [`hold`] (inodes known by number), [`media`] (media errors), [`error`].
 //! * Below: `core` (what operations share, and joining transactions), `commit` and `homes` (making them durable), `recover`
 //!   (what a crash left), `shadow` (large ones), `locks` (their order), `rename`, `orphans`, `data`, `counts`, `map`,
 //!   `entries`, `values` and `fork` (what operations change), [`inodes`], [`space`] and [`pages`] (what is in memory),
@@ -66,6 +66,7 @@ pub mod error;
 pub mod file;
 mod fork;
 pub mod freeze;
+pub mod hold;
 mod homes;
 pub mod inodes;
 mod locks;

@@ -13,11 +13,13 @@
 
 mod gated;
 mod mapped;
+mod overlay;
 mod recorder;
 mod x86;
 
 pub use gated::Gated;
 pub use mapped::Mapped;
+pub use overlay::Overlay;
 pub use recorder::{Cure, Event, Recorded, Recorder};
 
 use core::ops::Range;

@@ -327,6 +327,9 @@ pub(crate) fn target_of(directory: u64, head: &DirectoryEntry) -> Result<Target>
 impl Engine {
     /// The inode that a name in a directory leads to.
     pub fn lookup(&self, directory: u64, name: &[u8]) -> Result<u64> {
+        if name.len() > MAX_NAME {
+            return Err(Error::NameTooLong);
+        }
         let _look = self.core.look()?;
         let cell = self.core.inode(directory)?;
         let state = cell.read();
@@ -340,6 +343,23 @@ impl Engine {
     pub fn resolve(&self, path: &[u8]) -> Result<u64> {
         let names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
         names.into_iter().try_fold(self.root(), |directory, name| self.lookup(directory, name))
+    }
+
+    /// The directory that a directory is in; the root is in itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when it was removed.
+    pub fn parent(&self, directory: u64) -> Result<u64> {
+        let _look = self.core.look()?;
+        let cell = self.core.inode(directory)?;
+        let state = cell.read();
+        check_directory(&state)?;
+        if directory == self.root() {
+            return Ok(directory);
+        }
+        let parent = self.core.volume.parents(&state.inode).next().map(|parent| parent.directory);
+        parent.ok_or(Error::NotFound)
     }
 
     /// The names of a directory with a cookie above `after` (0 for all), at most `limit`, in the order of their cookies.

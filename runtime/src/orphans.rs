@@ -1,4 +1,4 @@
-//! Orphans: what an inode owned is given back when no name leads to it and nobody has it open.
+//! Orphans: what an inode owned is given back when no name leads to it and nobody has it open or holds it.
 
 use crate::core::{Core, Joined};
 use crate::data::Writer;
@@ -38,7 +38,7 @@ impl Names<'_> {
         let (volume, number) = (&self.core.volume, child.number);
         let is_inline = matches!(inode.data.format, ForkFormat::EMPTY | ForkFormat::INLINE);
         let others = usize::try_from(inode.links.get()).unwrap_or(usize::MAX) > names;
-        if others || child.is_open() || is_inline {
+        if others || child.is_held() || is_inline {
             return Ok(());
         }
         match inode.file_type() {
@@ -63,9 +63,11 @@ impl Names<'_> {
         Writer { core: self.core, joined: self.joined, number: file.number }
     }
 
-    /// Makes an inode without a name an orphan when somebody has it open, else frees it: what it owned goes to `released`.
+    /// Makes an inode without a name an orphan when somebody has it open or holds it, else frees it: what it owned goes to `released`.
     pub fn unnamed(&self, child: &Arc<Cell>, state: &mut State, released: &mut Vec<Extent>) -> Result<()> {
-        if child.is_open() {
+        // What a directory that is removed with all in it still says leads nowhere.
+        let has_entries = child.is_directory && state.inode.data.count.get() > 0;
+        if child.is_held() && !has_entries {
             let mut group = self.core.group(self.core.home(child.number))?;
             group.set_orphan(child.number, true, &self.joined.context);
             Ok(())
@@ -193,6 +195,8 @@ impl Core {
             Ok(())
         } else if state.inode.links.get() > 0 {
             self.take_back_ahead_of(&joined, cell, &mut state)
+        } else if cell.is_held() {
+            Ok(())
         } else {
             let names = Names { core: self, joined: &joined };
             names.check_removable(cell, &state.inode, 0)?;

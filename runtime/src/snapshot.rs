@@ -246,7 +246,7 @@ fn remove_member(
     } else {
         state.inode.links.get().saturating_sub(gone)
     };
-    if links > 0 || member.cell.is_open() {
+    if links > 0 || member.cell.is_held() {
         for (directory, name) in &member.names {
             if let Some(directory) = tree.members.get(*directory) {
                 names.remove_parent(directory.cell.number, name, &member.cell, state)?;

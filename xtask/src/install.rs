@@ -23,7 +23,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let prefix = if relative { arguments.prefix.clone() } else { arguments.destdir.join(below_root) };
     dist::lay_out(&Workspace::find()?, &prefix)?;
     println!(
-        "installed in {}: `mkfs -t paxfs` and `fsck -t paxfs` find the tools in /sbin, or by PATH",
+        "installed in {}: `mkfs -t paxfs`, `fsck -t paxfs` and `mount -t paxfs` find the tools in /sbin, or by PATH",
         prefix.display()
     );
     Ok(())

@@ -3,7 +3,7 @@
 //! * What users get: [`man`], [`completions`], put together by [`dist`] for [`install`] and [`deb`].
 //! * What the tools do: [`demo`] shows it, [`accept`] and [`verify`] prove it on real files, [`peers`] measures it side by side with
 //!   other file systems' tools, [`age`] how a volume fares in long use,
-//!   [`mapped`] what loads and stores cost.
+//!   [`mapped`] what loads and stores cost; [`mount`] runs ordinary programs on a mounted volume.
 //! * What they withstand: [`fuzz`]. What the engine withstands: [`proofs`]. All of it on real media: [`guest`].
 //! * Underneath: [`tools`] (which tools there are), [`cargo`] (building them), [`toolbox`] (having them under the names
 //!   that users type), [`shell`] (commands shown with what they print).
@@ -22,6 +22,7 @@ mod guest;
 mod install;
 mod man;
 mod mapped;
+mod mount;
 mod page;
 mod peers;
 mod proofs;
@@ -55,6 +56,8 @@ enum Task {
     Age(age::Arguments),
     /// Measure mapped files: what a fault costs, what is mapped by 2 MiB, how long a snapshot stops those who store
     Mapped(mapped::Arguments),
+    /// Run ordinary programs on a mounted volume, and check it after each
+    Mount(mount::Arguments),
     /// Fuzz a target, or all, for a time
     Fuzz(fuzz::Arguments),
     /// Damage small volumes, a field or some bytes each time, and have them checked
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
         Task::Peers(arguments) => peers::run(&arguments),
         Task::Age(arguments) => age::run(&arguments),
         Task::Mapped(arguments) => mapped::run(&arguments),
+        Task::Mount(arguments) => mount::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Damage(arguments) => fuzz::damage(&arguments),
         Task::Kill(arguments) => proofs::kill(&arguments),

@@ -199,8 +199,10 @@ fn see_also(roff: &mut Roff, tool: &Tool) {
     let mut line = Vec::new();
     for (i, page) in tool.see_also.iter().enumerate() {
         line.push(roman(if i == 0 { "" } else { ", " }));
-        line.push(bold(*page));
-        line.push(roman("(8)"));
+        let (name, section) =
+            page.split_once('.').filter(|(_, section)| *section == "5").unwrap_or((*page, "8"));
+        line.push(bold(name));
+        line.push(roman(format!("({section})")));
     }
     roff.text(line);
 }

@@ -13,12 +13,12 @@ pub struct Tool {
     pub package: &'static str,
     /// Its command line.
     pub command: fn() -> Command,
-    /// Pages of the manual to read next.
+    /// Pages of the manual to read next: of section 8, or of 5 with that behind a dot.
     pub see_also: &'static [&'static str],
 }
 
 /// All of them.
-pub const TOOLS: [Tool; 3] = [
+pub const TOOLS: [Tool; 4] = [
     Tool {
         name: "mkfs.paxfs",
         binary: "mkfs-paxfs",
@@ -39,6 +39,13 @@ pub const TOOLS: [Tool; 3] = [
         package: "paxfs-dbg",
         command: paxfs_dbg::cli::command,
         see_also: &["mkfs.paxfs", "fsck.paxfs"],
+    },
+    Tool {
+        name: "mount.paxfs",
+        binary: "mount-paxfs",
+        package: "paxfs-mount",
+        command: paxfs_mount::cli::command,
+        see_also: &["mkfs.paxfs", "fsck.paxfs", "mount", "fstab.5"],
     },
 ];
 
