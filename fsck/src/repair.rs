@@ -139,7 +139,11 @@ pub fn plan(
     }
     plan.spare = spare::spare(&before, &volume);
     plan.changed = volume.blocks.into_changed();
-    plan.changed.retain(|block, bytes| device.block(*block).map_or(true, |stored| stored != bytes.as_ref()));
+    // What waits in the journal goes home before a repair is written: its blocks are not as they are now by then.
+    let waiting: HashSet<u64> = before.blocks.changed().map(|(block, _)| block).collect();
+    plan.changed.retain(|block, bytes| {
+        waiting.contains(block) || device.block(*block).map_or(true, |stored| stored != bytes.as_ref())
+    });
     Ok(plan)
 }
 

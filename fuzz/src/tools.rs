@@ -6,7 +6,8 @@ use paxfs_dbg::cli::Line;
 use paxfs_dbg::commands;
 use paxfs_dbg::session::Session;
 use paxfs_format::device::Device;
-use paxfs_fsck::Options;
+use paxfs_fsck::repair::plan;
+use paxfs_fsck::{Options, Repair, write};
 use paxfs_fsck::severity::Severity;
 use std::num::NonZeroUsize;
 
@@ -41,9 +42,11 @@ const OF_INODES: [&str; 7] =
 /// The inodes of small volumes are in the first clusters behind the journal.
 const INODE_BLOCKS: core::ops::Range<u64> = 48..64;
 
-/// Checks the device, and asks dbg three things that follow from `data`.
+/// Checks the device, plans its repair, and asks dbg three things that follow from `data`.
 pub fn ask_all(device: Device, data: &[u8]) {
-    check(&device, 1 + data.len() % 2);
+    if !check(&device, 1 + data.len() % 2).is_empty() {
+        repair(&device);
+    }
     let blocks = device.len() / 4096;
     let bytes = digest(data).to_le_bytes();
     let mut draw = Draw::new(&bytes);
@@ -84,6 +87,30 @@ pub fn ask(session: &mut Session, line: &str) {
     let format = line.format.chosen();
     if let Ok(output) = commands::run(session, &line.command, format) {
         let _ = output.print(format);
+    }
+}
+
+/// Plans a repair, and carries it out in memory. If nothing is to be left by it, nothing is.
+pub fn repair(device: &Device) {
+    let options = Options { threads: NonZeroUsize::new(1), ..Options::default() };
+    let Ok(plan) = plan(device, &options, &mut |_| {}, &mut |_| true) else { return };
+    let _: Vec<String> = plan.actions.iter().map(|action| action.line()).collect();
+    if !plan.left.is_empty() || plan.changed.is_empty() {
+        return;
+    }
+    let Ok(bytes) = device.bytes(0, usize::try_from(device.len()).unwrap_or(0)) else { return };
+    let mut repaired = Device::memory(bytes.to_vec());
+    let room = Repair {
+        superblock: &plan.found.superblock,
+        geometry: &plan.found.geometry,
+        blocks: &plan.changed,
+        free: &plan.spare,
+        now: paxfs_format::time::Timestamp::new(1_800_000_000, 0),
+    };
+    // Without room for its log, or the only superblock at stake, nothing is written.
+    if write(&mut repaired, &room, None).is_ok() {
+        let left = check(&repaired, 1);
+        assert!(left.is_empty(), "left after a repair: {left:?}");
     }
 }
 

@@ -128,6 +128,12 @@ fn damage(shell: &Shell<'_>) -> Result<()> {
     ensure!(text.contains("PX-"), "findings without codes");
     shell.say("What differs, field by field.");
     shell.show("dbg.paxfs image diff damaged", 0)?;
+    shell.say("What was planned above is done, in one step, with a file to undo it; then nothing is wrong any more.");
+    shell.show("fsck.paxfs -y -z undo damaged", 1)?;
+    shell.show("fsck.paxfs -n -f damaged", 0)?;
+    shell.say("It is put back, byte for byte.");
+    shell.show("fsck.paxfs --undo undo damaged", 1)?;
+    shell.show("fsck.paxfs -n -f damaged", 4)?;
     shell.say("The volume itself was only read, and is as it was.");
     shell.show("fsck.paxfs -n -f image", 0)?;
     Ok(())
