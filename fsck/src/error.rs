@@ -64,6 +64,15 @@ pub enum Error {
         /// What.
         fault: UndoFault,
     },
+    /// The superblock is another volume's, or its uuid is damaged: all else would be lost by a repair.
+    #[error(
+        "nothing on the device fits the superblock in block {block}: it is another volume's, or its uuid is damaged; no \
+         repair begins (-b GROUP tries the copy of one group)"
+    )]
+    NothingFits {
+        /// Where the superblock is.
+        block: u64,
+    },
     /// Somebody interrupted it. Nothing was changed.
     #[error("interrupted; nothing was changed")]
     Cancelled,

@@ -1,6 +1,7 @@
 //! Questions to whoever sits at the terminal: one for each structure that something is wrong with.
 
 use crate::finding::Finding;
+use crate::repair::structure;
 use crate::report::line;
 use std::io::{self, BufRead, Write};
 
@@ -31,7 +32,7 @@ impl Questions {
             if let Some(more) = findings.len().checked_sub(SHOWN).filter(|more| *more > 0) {
                 let _ = writeln!(to, "  and {more} more");
             }
-            let structure = findings.first().map_or("", |one| one.at.split('.').next().unwrap_or_default());
+            let structure = findings.first().map(|one| structure(&one.at)).unwrap_or_default();
             let _ = write!(to, "repair {structure}? (yes, no, all) [yes] ").and_then(|()| to.flush());
             let mut answer = String::new();
             // When nobody answers any more, nothing more is done.

@@ -29,6 +29,7 @@ use crate::problem::Problem;
 use crate::summary::Summary;
 use core::ops::Range;
 use paxfs_format::device::Device;
+use paxfs_format::group::GroupTree;
 use paxfs_format::image::Image;
 use paxfs_format::volume::{Found, Volume};
 use round::Round;
@@ -118,12 +119,16 @@ pub fn plan(
         return Ok(plan);
     }
     let declined = declined(&plan.left, choose);
-    let Found { superblock, geometry, .. } = first.found;
+    let Found { superblock, geometry, block, .. } = first.found;
     let before = Volume::new(first.image.clone(), superblock, geometry);
+    if !fits(&before) {
+        return Err(Error::NothingFits { block });
+    }
+    // A superblock that lost the number of its transaction has it from the headers.
+    let newest = if first.newest == 0 { last_of_headers(&before) } else { first.newest };
     let mut volume = Volume::new(first.image, superblock, geometry);
     let quiet = Options { progress: None::<Progress<'_>>, superblock_group: None, ..*options };
     for _ in 0..MOST_ROUNDS {
-        let newest = first.newest;
         let todo: Vec<Finding> =
             plan.left.iter().filter(|one| !declined.contains(&what(one))).cloned().collect();
         let round = Round { volume: &mut volume, newest, targets: Targets::default(), actions: Vec::new() };
@@ -147,6 +152,19 @@ pub fn plan(
     Ok(plan)
 }
 
+/// Whether anything on the volume is sound by its superblock's uuid.
+fn fits(volume: &Volume<Image<'_>>) -> bool {
+    let mut groups = volume.geometry.group_numbers();
+    groups.any(|group| volume.group(group).is_ok() || volume.group_copy(group).is_ok())
+        || volume.geometry.group_numbers().any(|group| !clusters::known(volume, group, true).is_empty())
+}
+
+/// The last transaction that wrote a group's header; 1 if none did.
+fn last_of_headers(volume: &Volume<Image<'_>>) -> u64 {
+    let headers = volume.geometry.group_numbers().filter_map(|group| volume.group(group).ok());
+    headers.map(|header| header.header.generation.get()).max().unwrap_or(0).max(1)
+}
+
 fn to_repair(findings: &[Finding]) -> Vec<Finding> {
     findings.iter().filter(|finding| finding.severity().needs_repair()).cloned().collect()
 }
@@ -161,13 +179,20 @@ fn what(finding: &Finding) -> (&'static str, String) {
     (finding.code(), finding.at.clone())
 }
 
+/// The structure that a finding is about, as far as it can be repaired by itself: a file, a group with its trees, …
+pub(crate) fn structure(at: &str) -> String {
+    let first = at.split('.').next().unwrap_or_default();
+    let (name, number) = first.split_once('[').unwrap_or((first, ""));
+    let of_group = name == "group_copy" || GroupTree::named(name).is_some();
+    if of_group { format!("group[{number}") } else { first.to_owned() }
+}
+
 /// Findings that are to stay, by who decides: structure by structure.
 fn declined(findings: &[Finding], choose: Choose<'_>) -> HashSet<(&'static str, String)> {
-    let structure = |finding: &Finding| finding.at.split('.').next().unwrap_or_default().to_owned();
     let mut causes: Vec<(String, Vec<&Finding>)> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     for finding in findings.iter().filter(|finding| !stays(finding)) {
-        let name = structure(finding);
+        let name = structure(&finding.at);
         let place = *places.entry(name.clone()).or_insert_with(|| {
             causes.push((name, Vec::new()));
             causes.len() - 1

@@ -58,6 +58,7 @@ pub fn run(raw: impl IntoIterator<Item = OsString>) -> Exit {
     }
     let tool = Tool {
         device_name: path.display().to_string(),
+        at_terminal: io::stdout().is_terminal(),
         display: Display::new(cli.progress, cli.json, &path.display().to_string()),
         cancel: &cancel,
         cli: &cli,
@@ -108,6 +109,7 @@ fn explain(cli: &Cli, asked: &str) -> Exit {
 
 struct Tool<'t> {
     device_name: String,
+    at_terminal: bool,
     display: Display,
     cancel: &'t AtomicBool,
     cli: &'t Cli,
@@ -231,7 +233,10 @@ impl Tool<'_> {
             &mut |finding| {
                 // When nobody reads, the status is still worth something.
                 self.display.suspend(|| {
-                    let _ = report.finding(finding);
+                    let _ = report.finding(finding).and_then(|()| match self.at_terminal {
+                        true => report.flush(),
+                        false => Ok(()),
+                    });
                 });
             },
             &mut |findings| {

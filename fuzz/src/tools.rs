@@ -7,8 +7,8 @@ use paxfs_dbg::commands;
 use paxfs_dbg::session::Session;
 use paxfs_format::device::Device;
 use paxfs_fsck::repair::plan;
-use paxfs_fsck::{Options, Repair, write};
 use paxfs_fsck::severity::Severity;
+use paxfs_fsck::{Options, Repair, write};
 use std::num::NonZeroUsize;
 
 /// Commands of dbg that need no argument to find anything.

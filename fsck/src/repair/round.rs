@@ -320,12 +320,14 @@ impl<'d> Round<'_, 'd> {
             let root = (number == self.volume.superblock.root.get()).then_some(FileType::Directory);
             let other = self.targets.types.get(&number).and_then(|kind| FileType::from_number(*kind));
             let other = root.or(other).or(told_kind);
-            if let Some(other) = other.filter(|other| *other != kind && !file.data_whole) {
+            // The root is a directory, whatever it holds.
+            if let Some(other) = other.filter(|other| *other != kind && (root.is_some() || !file.data_whole))
+            {
                 let mut like = file.clone();
                 like.inode.mode = (like.inode.mode.get() & 0o7777 | other.mode()).into();
                 like.data_whole = true;
                 contents(source, &mut like);
-                if like.data_whole {
+                if like.data_whole || root.is_some() {
                     *file = like;
                 }
             }
