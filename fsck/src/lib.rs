@@ -1,4 +1,4 @@
-//! fsck.paxfs: checks a paxfs volume, whole, both ways, in little memory.
+//! fsck.paxfs: checks a paxfs volume, whole, both ways, in little memory; and repairs it.
 //!
 //! * The specification: [`problem`] (everything that can be found), [`severity`], [`finding`] (what, where, whom it hits).
 //! * The check: [`check`] (pass after pass), `summary` (what it comes to), `usage` (what it costs).
@@ -8,6 +8,7 @@
 //! * Proofs and what follows when one fails: `multiset`, `observe`, `differences`; `naming`, `judge`, `patch`, `alarms`,
 //!   `runs` and `space_naming` for space, `names_naming` for names; `doubts` says what neither side knows.
 //! * Beneath: `context` (what passes share), `trees` (walks), `pool` (threads), `structures` (words).
+//! * Repair: [`repair`] (rounds of checking and of putting right, in memory), `questions`.
 //! * Writing: `medium` (what is stored to), `rehearsal`, `replay` (and marking clean), `write` (a repair), `undo_file` and
 //!   `undo`; [`crash`] for tests of all these.
 //! * The tool: [`cli`], [`report`], `progress`, [`exit`], [`run`].

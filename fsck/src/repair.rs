@@ -4,18 +4,23 @@
 //! until it finds nothing that can be put right. Nothing is written: who has the plan can show it, or write what changed.
 
 mod action;
+mod belief;
 mod chunks;
 mod clusters;
+mod copies;
 mod cross;
 mod extents;
 mod file;
 mod heads;
+mod kinds;
 mod names;
 mod room;
 mod round;
 mod salvage;
+mod source;
 mod space;
 mod spare;
+mod state;
 mod store;
 mod sums;
 mod targets;

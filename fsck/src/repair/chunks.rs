@@ -1,7 +1,7 @@
 //! Where inodes are: the chunks of a group, from its inode index and, where that is damaged, from the inodes themselves.
 
 use super::clusters;
-use super::file::gather;
+use super::source::gather;
 use paxfs_format::chunk::{CHUNK_BLOCKS, CHUNK_INODES, Chunk};
 use paxfs_format::geometry::{Geometry, INODES_PER_BLOCK};
 use paxfs_format::group::GroupTree;

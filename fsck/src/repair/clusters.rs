@@ -1,6 +1,6 @@
 //! Where metadata may be: the clusters of a group, by all that still says so.
 
-use super::file::gather;
+use super::source::gather;
 use paxfs_format::blocks::Blocks;
 use paxfs_format::cluster::Cluster;
 use paxfs_format::group::GroupTree;

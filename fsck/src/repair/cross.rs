@@ -1,6 +1,6 @@
 //! What the rest of the volume says of some files: who names them, whom they contain, which blocks are theirs.
 
-use super::file::gather;
+use super::source::gather;
 use crate::extents::ExtentItem;
 use paxfs_format::chunk::{CHUNK_INODES, Chunk};
 use paxfs_format::group::GroupTree;

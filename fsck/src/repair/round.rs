@@ -11,21 +11,22 @@
 
 use super::action::Action;
 use super::chunks;
+use super::copies::blocks;
 use super::cross::{self, Chunks, Cross};
 use super::extents::{merged, settle};
-use super::file::{File, Source, Value, contents, load};
+use super::file::{File, Value, load};
+use super::kinds::{empty, make_up};
 use super::names::{Files, LOST_AND_FOUND, Names, into_lost_and_found};
+use super::source::Source;
 use super::space::{Census, Scope, SpaceError, census, rebuild};
+use super::state::State;
 use super::store::{StoreError, put_slot, store};
 use super::targets::Targets;
 use super::{heads, sums};
 use crate::error::Error;
 use crate::finding::{AffectedFile, Finding};
-use core::ops::Range;
-use paxfs_format::blocks::Blocks;
 use paxfs_format::chunk::{CHUNK_BLOCKS, CHUNK_INODES};
 use paxfs_format::declare::OnDisk;
-use paxfs_format::extent::Extent;
 use paxfs_format::field::diff::diff;
 use paxfs_format::geometry::INODES_PER_BLOCK;
 use paxfs_format::header::{BlockKind, Header};
@@ -306,86 +307,6 @@ impl<'d> Round<'_, 'd> {
         regular && (file.made_up || !file.data_whole || self.targets.extents.contains(&file.number))
     }
 
-    /// Gives an inode whose type is not known the type that the rest of the volume says.
-    fn kind(&self, source: &Source<'_, '_>, cross: &Cross, file: &mut File) {
-        let number = file.number;
-        let told = cross.kinds.get(&number).copied();
-        let told_kind = told.and_then(|(kind, _)| FileType::from_number(kind));
-        if let Some((_, generation)) = told.filter(|_| file.made_up || file.inode.generation.get() == 0) {
-            file.inode.generation = generation.into();
-        }
-        let has_blocks = cross.rmaps.get(&number).is_some_and(|rmaps| !rmaps.is_empty());
-        if let Some(kind) = file.kind() {
-            // Its type may be what is wrong: then what it holds fits the type that its entry gives it.
-            let root = (number == self.volume.superblock.root.get()).then_some(FileType::Directory);
-            let other = self.targets.types.get(&number).and_then(|kind| FileType::from_number(*kind));
-            let other = root.or(other).or(told_kind);
-            // The root is a directory, whatever it holds.
-            if let Some(other) = other.filter(|other| *other != kind && (root.is_some() || !file.data_whole))
-            {
-                let mut like = file.clone();
-                like.inode.mode = (like.inode.mode.get() & 0o7777 | other.mode()).into();
-                like.data_whole = true;
-                contents(source, &mut like);
-                if like.data_whole || root.is_some() {
-                    *file = like;
-                }
-            }
-            return;
-        }
-        let root = number == self.volume.superblock.root.get();
-        let contains = cross.pointers.get(&number).is_some_and(|pointers| !pointers.is_empty());
-        let kind = match told_kind {
-            _ if root => Some(FileType::Directory),
-            Some(kind) => Some(kind),
-            None if has_blocks => Some(FileType::Regular),
-            None if contains => Some(FileType::Directory),
-            None if !file.made_up => guess(&file.inode),
-            None => None,
-        };
-        let Some(kind) = kind else {
-            file.inode.mode = 0.into();
-            return;
-        };
-        if file.made_up {
-            make_up(self.volume, file, kind);
-            contents(source, file);
-        } else {
-            file.inode.mode = (file.inode.mode.get() & 0o7777 | kind.mode()).into();
-            file.lost.insert("certainty about its type".to_owned());
-            contents(source, file);
-        }
-    }
-
-    /// Gives types to the inodes that lost them. A directory that gets its own knows those of others.
-    fn kinds(&self, source: &Source<'_, '_>, cross: &mut Cross, files: &mut Files) {
-        let mut before = None;
-        loop {
-            for file in files.values() {
-                for name in file.names.iter().filter(|name| !name.doubtful) {
-                    cross.kinds.entry(name.inode).or_insert((name.kind, name.generation));
-                }
-                for (directory, name) in file.parents() {
-                    let pointers = cross.pointers.entry(directory).or_default();
-                    let pointer = (file.number, name.to_vec());
-                    if files.get(&directory).is_some_and(|file| file.kind().is_none())
-                        && !pointers.contains(&pointer)
-                    {
-                        pointers.push(pointer);
-                    }
-                }
-            }
-            for file in files.values_mut().filter(|file| before.is_none() || file.kind().is_none()) {
-                self.kind(source, cross, file);
-            }
-            let unknown = files.values().filter(|file| file.kind().is_none()).count();
-            if unknown == 0 || before == Some(unknown) {
-                return;
-            }
-            before = Some(unknown);
-        }
-    }
-
     /// Decides about the extents of the files that need it.
     fn settle(&self, files: &mut Files, cross: &Cross, blocks_of: &BTreeSet<u64>) {
         let space = self.volume.geometry.volume_space();
@@ -492,218 +413,6 @@ impl<'d> Round<'_, 'd> {
         }
         groups
     }
-
-    /// Gives files copies of blocks that others have too.
-    fn copies(&mut self, files: &mut Files, census: &mut Census) -> Result<(), Error> {
-        let space = self.volume.geometry.volume_space();
-        for (number, ranges) in self.targets.copies.clone() {
-            let Some(file) = files.get_mut(&number) else { continue };
-            let ranges = crate::runs::union(ranges);
-            let mut after = Vec::new();
-            for extent in core::mem::take(&mut file.extents) {
-                let mut rest = extent;
-                let whole = blocks(&extent);
-                for part in crate::runs::within(&ranges, &whole) {
-                    let before = part.start.saturating_sub(rest.start.get());
-                    let (kept, taken) = split(rest, before);
-                    after.extend(kept);
-                    let Some(taken) = taken else { break };
-                    let (moved, left) = split(taken, part.end.saturating_sub(part.start));
-                    if let Some(moved) = moved {
-                        after.extend(self.copy(file, census, moved)?);
-                    }
-                    match left {
-                        Some(left) => rest = left,
-                        None => {
-                            rest.length = 0.into();
-                            break;
-                        }
-                    }
-                }
-                if rest.length.get() > 0 {
-                    after.push(rest);
-                }
-            }
-            file.extents = merged(after, &space);
-            for claims in census.claims.values_mut() {
-                claims.retain(|claim| claim.inode != number);
-            }
-            for extent in &file.extents {
-                let Some(place) = self.volume.geometry.locate(extent.start.get()) else { continue };
-                let claim = super::space::Claim { inode: number, extent: *extent };
-                census.claims.entry(place.group).or_default().push(claim);
-            }
-        }
-        Ok(())
-    }
-
-    /// Copies an extent's blocks to free ones, as many runs as it takes.
-    fn copy(&mut self, file: &mut File, census: &mut Census, extent: Extent) -> Result<Vec<Extent>, Error> {
-        let mut copies = Vec::new();
-        let mut rest = Some(extent);
-        while let Some(extent) = rest.take() {
-            let groups: Vec<u32> = census.claims.keys().copied().collect();
-            let run = groups.into_iter().find_map(|group| {
-                let bad = census.bad.get(&group).cloned().unwrap_or_default();
-                let free = census.free(group).into_iter();
-                let run = free
-                    .flat_map(|run| crate::runs::without(run, &bad))
-                    .max_by_key(|run| run.end - run.start)?;
-                Some((group, run))
-            });
-            let Some((group, run)) = run else {
-                let bytes =
-                    u64::from(extent.length.get()).saturating_mul(paxfs_format::geometry::BLOCK_BYTES);
-                file.lost.insert(format!("{bytes} bytes that others have too, for want of room"));
-                break;
-            };
-            let (part, left) = split(extent, run.end.saturating_sub(run.start));
-            rest = left;
-            let Some(part) = part else { break };
-            let to = self.volume.geometry.group_start(group).saturating_add(run.start);
-            for block in 0..u64::from(part.length.get()) {
-                let bytes = *self.volume.blocks.block(part.start.get().saturating_add(block))?;
-                self.volume.blocks.put(to.saturating_add(block), Box::new(bytes));
-            }
-            let copy = Extent { start: to.into(), ..part };
-            census
-                .claims
-                .entry(group)
-                .or_default()
-                .push(super::space::Claim { inode: file.number, extent: copy });
-            copies.push(copy);
-        }
-        Ok(copies)
-    }
-}
-
-/// What an attempt changes besides the image.
-struct State {
-    chunks: Chunks,
-    /// Inodes as they were.
-    original: BTreeMap<u64, Inode>,
-}
-
-impl State {
-    fn chunk(
-        &mut self,
-        volume: &Volume<Image<'_>>,
-        number: u64,
-    ) -> Option<(&mut paxfs_format::chunk::Chunk, u64)> {
-        let place = volume.geometry.locate(number / INODES_PER_BLOCK)?;
-        let chunks = self.chunks.get_mut(usize::try_from(place.group).ok()?)?;
-        let (start, chunk) = chunks.range_mut(..=place.block).next_back()?;
-        let block = place.block.saturating_sub(*start);
-        let slot =
-            u64::from(block).saturating_mul(INODES_PER_BLOCK).saturating_add(number % INODES_PER_BLOCK);
-        (block < CHUNK_BLOCKS).then(|| (chunk, 1u64 << slot))
-    }
-
-    /// Marks an inode that there must be as in use, in a chunk of its own if there is none.
-    fn add(&mut self, volume: &Volume<Image<'_>>, number: u64) {
-        if self.chunk(volume, number).is_none()
-            && let Some(place) = volume.geometry.locate(number / INODES_PER_BLOCK)
-            && let Some(chunks) =
-                usize::try_from(place.group).ok().and_then(|group| self.chunks.get_mut(group))
-        {
-            let start = place.block - place.block % CHUNK_BLOCKS;
-            chunks.insert(start, chunks::chunk(start, 0, 0));
-        }
-        self.set(volume, number, true, false);
-    }
-
-    fn is_marked(&mut self, volume: &Volume<Image<'_>>, number: u64) -> bool {
-        self.chunk(volume, number).is_some_and(|(chunk, bit)| chunk.used.get() & bit != 0)
-    }
-
-    fn set(&mut self, volume: &Volume<Image<'_>>, number: u64, used: bool, orphan: bool) {
-        let Some((chunk, bit)) = self.chunk(volume, number) else { return };
-        let (mut bits, mut orphans) = (chunk.used.get() & !bit, chunk.orphans.get() & !bit);
-        if used {
-            bits |= bit;
-        }
-        if used && orphan {
-            orphans |= bit;
-        }
-        (chunk.used, chunk.orphans) = (bits.into(), orphans.into());
-    }
-
-    /// A free inode.
-    fn new_inode(&mut self, volume: &Volume<Image<'_>>) -> Option<u64> {
-        for (group, chunks) in (0u32..).zip(&mut self.chunks) {
-            for (start, chunk) in chunks {
-                let slot = chunk.used.get().trailing_ones();
-                if slot < CHUNK_INODES {
-                    chunk.used = (chunk.used.get() | 1 << slot).into();
-                    return Some(chunks::inode(volume, group, *start, slot));
-                }
-            }
-        }
-        None
-    }
-}
-
-/// The blocks of an extent.
-fn blocks(extent: &Extent) -> Range<u64> {
-    let start = extent.start.get();
-    start..start.saturating_add(extent.length.get().into())
-}
-
-/// An extent cut after so many blocks.
-fn split(extent: Extent, at: u64) -> (Option<Extent>, Option<Extent>) {
-    let length = u64::from(extent.length.get());
-    let at = at.min(length);
-    let part = |from: u64, to: u64| {
-        (from < to).then(|| Extent {
-            offset: extent.offset.get().saturating_add(from).into(),
-            start: extent.start.get().saturating_add(from).into(),
-            length: u32::try_from(to - from).unwrap_or(u32::MAX).into(),
-            flags: extent.flags,
-        })
-    };
-    (part(0, at), part(at, length))
-}
-
-/// What an inode without a type holds, by how it is stored.
-fn guess(inode: &Inode) -> Option<FileType> {
-    use paxfs_format::inode::ForkFormat;
-    match inode.data.format {
-        ForkFormat::BLOCK => Some(FileType::Directory),
-        ForkFormat::VALUES => Some(FileType::Symlink),
-        _ => Some(FileType::Regular),
-    }
-}
-
-fn empty(volume: &Volume<Image<'_>>, number: u64) -> File {
-    let mut inode = Inode::new_zeroed();
-    let group = volume.geometry.locate(number / INODES_PER_BLOCK).map_or(0, |place| place.group);
-    inode.header = Header::new(BlockKind::INODE, number, group.into(), 1);
-    // A number that was used before must not come back with the generation it had.
-    let before = volume.inode(number).map_or(0, |inode| inode.generation.get());
-    inode.generation = before.saturating_add(1).into();
-    File {
-        number,
-        inode,
-        extents: Vec::new(),
-        doubtful: Vec::new(),
-        names: Vec::new(),
-        target: None,
-        attributes: Vec::new(),
-        made_up: true,
-        unsealed: true,
-        data_whole: true,
-        attributes_whole: true,
-        lost: BTreeSet::new(),
-    }
-}
-
-/// Fills the fields of an inode of which only the type is known.
-fn make_up(volume: &Volume<Image<'_>>, file: &mut File, kind: FileType) {
-    let permissions = if kind == FileType::Directory { 0o700 } else { 0o600 };
-    file.inode.mode = (kind.mode() | permissions).into();
-    let now = volume.superblock.written;
-    (file.inode.accessed, file.inode.modified, file.inode.changed, file.inode.born) = (now, now, now, now);
-    file.lost.insert("its owner, permissions, times and attributes".to_owned());
 }
 
 /// Tells what became of a file.

@@ -3,9 +3,9 @@
 
 use super::clusters::{self, Bitmap};
 use super::cross::{Chunks, in_use};
-use super::file::{Gathered, fork_blocks, gather};
 use super::names::Files;
 use super::room::{Full, Room, Sink};
+use super::source::{Gathered, fork_blocks, gather};
 use crate::runs::{union, without};
 use core::ops::Range;
 use paxfs_format::bad::Bad;

@@ -1,6 +1,6 @@
 //! Room for a log: blocks that nobody has, neither before a repair nor after.
 
-use super::file::gather;
+use super::source::gather;
 use crate::runs::{union, without};
 use core::ops::Range;
 use paxfs_format::free::Free;
