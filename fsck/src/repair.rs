@@ -1,6 +1,6 @@
 //! Repair: from findings to an image of the volume in which there are none.
 //!
-//! A plan is made in rounds: the check says what is wrong, a [`round`] puts it right in memory, and the check looks again,
+//! A plan is made in rounds: the check says what is wrong, a `round` puts it right in memory, and the check looks again,
 //! until it finds nothing that can be put right. Nothing is written: who has the plan can show it, or write what changed.
 
 mod action;
