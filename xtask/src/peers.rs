@@ -78,6 +78,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let xfs = share::make_xfs(&field, arguments.quick);
         share::make_ours(&field)?;
         rows.push(share::check(&field, &xfs)?);
+        rows.push(share::rebuild(&field, &xfs)?);
         rows.push(owner::shared(&field, &xfs)?);
     }
     let mut about = String::new();

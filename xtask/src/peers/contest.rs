@@ -1,6 +1,6 @@
 //! Programs that do the same work, in turn: A B C, A B C, … so that what the machine does meanwhile hits all alike.
 
-use crate::peers::measure;
+use crate::peers::{measure, mount};
 use anyhow::Result;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -17,8 +17,19 @@ pub struct Contender {
     pub command: Command,
     /// Exit statuses that say it did its work.
     pub accepted: &'static [i32],
-    /// A file that it makes: removed before each run, and made anew with this length for those that want it there.
-    pub makes: Option<(PathBuf, u64)>,
+    /// A file that it makes or changes, and what that is before each run.
+    pub makes: Option<(PathBuf, Before)>,
+}
+
+/// What a file is before a run.
+#[derive(Debug)]
+pub enum Before {
+    /// Not there.
+    Absent,
+    /// A hole of so many bytes.
+    Hole(u64),
+    /// A copy of another.
+    Copy(PathBuf),
 }
 
 impl Contender {
@@ -29,18 +40,25 @@ impl Contender {
 
     /// It makes a file: of that length beforehand, or there is none when it is 0.
     pub fn making(self, path: &Path, length: u64) -> Self {
-        Contender { makes: Some((path.to_path_buf(), length)), ..self }
+        let before = if length == 0 { Before::Absent } else { Before::Hole(length) };
+        Contender { makes: Some((path.to_path_buf(), before)), ..self }
+    }
+
+    /// It changes a file, which is a copy of `from` before each run.
+    pub fn changing(self, path: &Path, from: &Path) -> Self {
+        Contender { makes: Some((path.to_path_buf(), Before::Copy(from.to_path_buf()))), ..self }
     }
 
     fn prepare(&self) -> Result<()> {
-        let Some((path, length)) = &self.makes else { return Ok(()) };
+        let Some((path, before)) = &self.makes else { return Ok(()) };
         if path.exists() {
             fs::remove_file(path)?;
         }
-        if *length > 0 {
-            fs::File::create(path)?.set_len(*length)?;
+        match before {
+            Before::Absent => Ok(()),
+            Before::Hole(length) => Ok(fs::File::create(path)?.set_len(*length)?),
+            Before::Copy(from) => mount::run(Command::new("cp").arg("--sparse=always").args([from, path])),
         }
-        Ok(())
     }
 }
 

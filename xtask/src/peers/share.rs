@@ -81,3 +81,40 @@ pub fn check(field: &Field<'_>, xfs: &Peer) -> Result<Row> {
     let measured = contest::hold(contenders, field.rounds_short())?;
     Ok(Row { work: "check, 1.09 million records on shared extents".to_owned(), measured, skipped })
 }
+
+/// Nodes that lead to all that the trees of the first group hold.
+const NODES: [&str; 5] = [
+    "rmap[0].node[2][0]",
+    "refcount[0].leaf[0]",
+    "free[0].leaf[0]",
+    "inodes[0].node[1][0]",
+    "clusters[0].leaf[0]",
+];
+
+/// Repairs of both: ours after the loss of the trees of the group that has all records; xfs_repair makes its trees anew
+/// always.
+pub fn rebuild(field: &Field<'_>, xfs: &Peer) -> Result<Row> {
+    eprintln!("rebuild all trees, shared extents");
+    let (damaged, repaired) = (field.path("damaged.paxfs"), field.path("repaired.paxfs"));
+    mount::run(Command::new("cp").arg("--sparse=always").arg(field.path("shared.paxfs")).arg(&damaged))?;
+    for node in NODES {
+        let mut dbg = field.ours("dbg.paxfs");
+        mount::run(dbg.arg(&damaged).args(["fuzz", &format!("{node}.header"), "zeroes", "-c", "keep"]))?;
+    }
+    let mut ours = field.ours("fsck.paxfs");
+    ours.arg("-y").arg(&repaired);
+    let ours = Contender { accepted: &[1], ..Contender::new("fsck.paxfs -y", ours) };
+    let mut contenders = vec![ours.changing(&repaired, &damaged)];
+    let mut skipped = Vec::new();
+    match (xfs.clone(), field.peer("xfs_repair")) {
+        (Ok(image), Ok(mut command)) => {
+            let copy = field.path("repaired.xfs");
+            command.arg("-f").arg(&copy);
+            contenders.push(Contender::new("xfs_repair", command).changing(&copy, &image));
+        }
+        (Err(why), _) | (_, Err(why)) => skipped.push(why),
+    }
+    let measured = contest::hold(contenders, field.rounds_short())?;
+    let work = "repair: all trees anew, 1.09 million records on shared extents".to_owned();
+    Ok(Row { work, measured, skipped })
+}
