@@ -234,6 +234,16 @@ impl Census {
         union(runs)
     }
 
+    /// What the cluster tree of a group must hold.
+    fn clusters(&self, group: u32) -> Vec<Cluster> {
+        let own = self.room.clusters.range((group, 0)..=(group, u32::MAX));
+        own.map(|((_, start), bitmap)| {
+            let used: u32 = bitmap.iter().map(|word| word.count_ones()).sum();
+            Cluster { start: (*start).into(), used: used.into(), bitmap: bitmap.map(Into::into) }
+        })
+        .collect()
+    }
+
     /// Free blocks of a group, counted from its start.
     pub fn free(&self, group: u32) -> Vec<Range<u64>> {
         without(0..self.room.geometry.group_len(group), &self.occupied(group))
@@ -302,13 +312,7 @@ fn desired(volume: &Volume<Image<'_>>, census: &Census, chunks: &Chunks, group: 
     let geometry = &volume.geometry;
     let start = geometry.group_start(group);
     let unit = run32(geometry.cluster_blocks);
-    let own = census.room.clusters.range((group, 0)..=(group, u32::MAX));
-    let clusters: Vec<Cluster> = own
-        .map(|((_, start), bitmap)| {
-            let used: u32 = bitmap.iter().map(|word| word.count_ones()).sum();
-            Cluster { start: (*start).into(), used: used.into(), bitmap: bitmap.map(Into::into) }
-        })
-        .collect();
+    let clusters = census.clusters(group);
     let chunks = usize::try_from(group).ok().and_then(|group| chunks.get(group));
     let chunks = chunks.map(|chunks| chunks.values().copied().collect()).unwrap_or_default();
     let bad = census.bad.get(&group).into_iter().flatten();
@@ -408,28 +412,26 @@ pub(super) fn rebuild(
     scope: &Scope<'_>,
     generation: u64,
 ) -> Result<Vec<Rebuilt>, SpaceError> {
-    let groups: Vec<u32> = volume.geometry.group_numbers().collect();
-    // Trees that change, with the blocks set aside for them. What one takes changes what others must hold.
+    // What new nodes take changes the bitmaps of clusters, and nothing else that trees must hold.
+    let mut goals: Vec<Goal> =
+        volume.geometry.group_numbers().map(|group| Goal::new(volume, census, scope, group)).collect();
+    // Trees that change, with the blocks set aside for them.
     let mut aside: BTreeMap<(u32, GroupTree), Vec<u64>> = BTreeMap::new();
     let mut differing: BTreeSet<(u32, GroupTree)> = BTreeSet::new();
     let mut moving = core::mem::take(&mut census.moving);
     loop {
         let mut stable = true;
-        for &group in &groups {
-            let space = scope.wanted.contains(&group);
-            let wanted = desired(volume, census, scope.chunks, group, space);
+        for goal in &mut goals {
+            let group = goal.group;
+            goal.wanted.clusters = census.clusters(group);
             for which in GroupTree::ALL {
-                if !space && matches!(which, GroupTree::Free | GroupTree::Refcount | GroupTree::Rmap) {
-                    continue;
-                }
                 let place = (group, which);
-                let (needed, alike) = match which {
-                    GroupTree::Free => compare(volume, group, which, &wanted.free),
-                    GroupTree::Refcount => compare(volume, group, which, &wanted.refcount),
-                    GroupTree::Rmap => compare(volume, group, which, &wanted.rmap),
-                    GroupTree::Inodes => compare(volume, group, which, &wanted.chunks),
-                    GroupTree::Clusters => compare(volume, group, which, &wanted.clusters),
-                    GroupTree::Bad => compare(volume, group, which, &wanted.bad),
+                let (needed, alike) = match goal.trees.get(&which) {
+                    Some(known) => *known,
+                    None if which == GroupTree::Clusters => {
+                        compare(volume, group, which, &goal.wanted.clusters)
+                    }
+                    None => continue,
                 };
                 if !alike {
                     differing.insert(place);
@@ -458,7 +460,38 @@ pub(super) fn rebuild(
             break;
         }
     }
-    write(volume, census, scope, generation, aside, &differing)
+    goals.iter_mut().for_each(|goal| goal.wanted.clusters = census.clusters(goal.group));
+    write(volume, census, &goals, generation, aside, &differing)
+}
+
+/// What the trees of a group must hold, and how far they do.
+struct Goal {
+    group: u32,
+    /// The trees of space are among them.
+    space: bool,
+    wanted: Desired,
+    /// Of each tree but that of clusters: the nodes that it needs, and whether it holds just what it must.
+    trees: BTreeMap<GroupTree, (u64, bool)>,
+}
+
+impl Goal {
+    fn new(volume: &Volume<Image<'_>>, census: &Census, scope: &Scope<'_>, group: u32) -> Self {
+        let space = scope.wanted.contains(&group);
+        let wanted = desired(volume, census, scope.chunks, group, space);
+        let mut trees = BTreeMap::new();
+        for which in GroupTree::ALL {
+            let known = match which {
+                GroupTree::Free if space => compare(volume, group, which, &wanted.free),
+                GroupTree::Refcount if space => compare(volume, group, which, &wanted.refcount),
+                GroupTree::Rmap if space => compare(volume, group, which, &wanted.rmap),
+                GroupTree::Inodes => compare(volume, group, which, &wanted.chunks),
+                GroupTree::Bad => compare(volume, group, which, &wanted.bad),
+                _ => continue,
+            };
+            trees.insert(which, known);
+        }
+        Goal { group, space, wanted, trees }
+    }
 }
 
 /// Nodes that records need, and whether the tree holds just these.
@@ -497,16 +530,14 @@ fn load<R: Record>(
 fn write(
     volume: &mut Volume<Image<'_>>,
     census: &mut Census,
-    scope: &Scope<'_>,
+    goals: &[Goal],
     generation: u64,
     mut aside: BTreeMap<(u32, GroupTree), Vec<u64>>,
     differing: &BTreeSet<(u32, GroupTree)>,
 ) -> Result<Vec<Rebuilt>, SpaceError> {
     let mut rebuilt = Vec::new();
-    let groups: Vec<u32> = volume.geometry.group_numbers().collect();
-    for group in groups {
-        let space = scope.wanted.contains(&group);
-        let wanted = desired(volume, census, scope.chunks, group, space);
+    for Goal { group, space, wanted, .. } in goals {
+        let group = *group;
         let Ok(mut header) = volume.group(group).copied() else { continue };
         for which in GroupTree::ALL {
             let place = (group, which);
@@ -524,7 +555,7 @@ fn write(
             let differs = differing.contains(&place);
             rebuilt.push(Rebuilt { group, tree: which, records, nodes, differs });
         }
-        counters(&mut header, &wanted, volume.geometry.cluster_blocks, space);
+        counters(&mut header, wanted, volume.geometry.cluster_blocks, *space);
         put_header(volume, group, header, generation)?;
     }
     Ok(rebuilt)
