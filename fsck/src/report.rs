@@ -136,7 +136,12 @@ impl<W: Write> Report<W> {
         }
         let parts = summary.severities.iter().rev().map(|(severity, count)| format!("{count} {severity}"));
         let parts: Vec<String> = parts.collect();
-        let verdict = if summary.is_clean() { "clean" } else { "NOT CLEAN" };
+        let done = Exit::CORRECTED.code();
+        let verdict = match exit.code() {
+            _ if summary.is_clean() => "clean",
+            code if code & done != 0 && code & Exit::UNCORRECTED.code() == 0 => "REPAIRED",
+            _ => "NOT CLEAN",
+        };
         let plural = if total == 1 { "finding" } else { "findings" };
         writeln!(self.to, "{device}: {verdict}, {total} {plural}: {}", parts.join(", "))
     }

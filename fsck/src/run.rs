@@ -206,7 +206,7 @@ impl Tool<'_> {
         let written = write(device, &repair, self.cli.undo.as_deref())?;
         if !self.cli.json && (!plan.is_empty() || written.blocks > 0) {
             let words = format!(
-                "{}: REPAIRED: {}, {} written",
+                "{}: {} done, {} written",
                 self.device_name,
                 counted(plan.actions.len() as u64, "action"),
                 counted(written.blocks, "block")

@@ -166,6 +166,8 @@ fn preening_leaves_what_loses_something() {
     };
     assert_eq!(actions(&planned), actions(&text(&output.stdout)));
     assert!(actions(&planned)[0].contains("; lost: "), "{planned}");
+    let last = text(&output.stdout).lines().last().unwrap().to_owned();
+    assert!(last.contains(": REPAIRED, "), "{last}");
     assert_eq!(status(&fsck(&["-n"], &image)), 0);
 }
 
