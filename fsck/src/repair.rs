@@ -5,6 +5,7 @@
 
 mod action;
 mod belief;
+mod census;
 mod chunks;
 mod clusters;
 mod copies;

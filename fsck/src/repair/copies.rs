@@ -1,10 +1,10 @@
 //! Copies of blocks that two files claim without sharing them.
 
+use super::census::{Census, Claim};
 use super::extents::merged;
 use super::file::File;
 use super::names::Files;
 use super::round::Round;
-use super::space::{Census, Claim};
 use crate::error::Error;
 use core::ops::Range;
 use paxfs_format::blocks::Blocks;

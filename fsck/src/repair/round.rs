@@ -4,12 +4,13 @@
 //! 2. Where inodes are (`chunks`), for without them no file is known.
 //! 3. The files that findings are about, read whole (`file`), compared with what the rest of the volume says of them
 //!    (`cross`, `extents`, `names`) until no other file is concerned.
-//! 4. Who uses which blocks (`space::census`); blocks that two claim are copied.
+//! 4. Who uses which blocks (`census`); blocks that two claim are copied.
 //! 5. The files written anew (`store`), then the trees of the groups (`space::rebuild`), then checksums (`sums`).
 //!
 //! Nothing of 5 is needed by 1 to 4, so a round that lacks a cluster is begun again with one more.
 
 use super::action::Action;
+use super::census::{Census, Scope, census};
 use super::chunks;
 use super::copies::blocks;
 use super::cross::{self, Chunks, Cross};
@@ -18,7 +19,7 @@ use super::file::{File, Value, load};
 use super::kinds::{empty, make_up};
 use super::names::{Files, LOST_AND_FOUND, Names, into_lost_and_found};
 use super::source::Source;
-use super::space::{Census, Scope, SpaceError, census, rebuild};
+use super::space::{SpaceError, rebuild};
 use super::state::State;
 use super::store::{StoreError, put_slot, store};
 use super::targets::Targets;
