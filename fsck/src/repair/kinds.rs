@@ -124,6 +124,7 @@ pub(super) fn empty(volume: &Volume<Image<'_>>, number: u64) -> File {
         unsealed: true,
         data_whole: true,
         attributes_whole: true,
+        released: false,
         lost: BTreeSet::new(),
     }
 }
