@@ -132,14 +132,12 @@ pub fn plan(
     }
     // A superblock that lost the number of its transaction has it from the headers.
     let newest = if first.newest == 0 { last_of_headers(&before) } else { first.newest };
-    let recovers = !superblock.is_clean();
     let mut volume = Volume::new(first.image, superblock, geometry);
     let quiet = Options { progress: None::<Progress<'_>>, superblock_group: None, ..*options };
     for _ in 0..MOST_ROUNDS {
         let todo: Vec<Finding> =
             plan.left.iter().filter(|one| !declined.contains(&what(one))).cloned().collect();
-        let round =
-            Round { volume: &mut volume, newest, recovers, targets: Targets::default(), actions: Vec::new() };
+        let round = Round { volume: &mut volume, newest, targets: Targets::default(), actions: Vec::new() };
         plan.actions.extend(round.run(&todo)?);
         let mut found = Vec::new();
         check_settled(volume.blocks.clone(), &quiet, true, &mut |finding| found.push(finding))?;

@@ -72,8 +72,6 @@ pub(super) struct File {
     /// Nothing was wrong with the data fork, or with the attribute fork.
     pub data_whole: bool,
     pub attributes_whole: bool,
-    /// An orphan that goes, as it does when an engine recovers the volume.
-    pub released: bool,
     /// What is lost, in words.
     pub lost: BTreeSet<String>,
 }
@@ -124,7 +122,6 @@ pub(super) fn load(source: &Source<'_, '_>, number: u64) -> File {
         unsealed,
         data_whole: true,
         attributes_whole: true,
-        released: false,
         lost: BTreeSet::new(),
     };
     if !believable {

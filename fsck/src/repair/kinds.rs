@@ -124,7 +124,6 @@ pub(super) fn empty(volume: &Volume<Image<'_>>, number: u64) -> File {
         unsealed: true,
         data_whole: true,
         attributes_whole: true,
-        released: false,
         lost: BTreeSet::new(),
     }
 }

@@ -300,20 +300,6 @@ impl Names<'_, '_> {
         }
     }
 
-    /// Lets orphans go: files that nobody names, by all accounts, and that can be read whole.
-    pub fn release_orphans(&self, files: &mut Files) {
-        let root = self.volume.superblock.root.get();
-        for file in files.values_mut() {
-            let whole = !file.unsealed && file.data_whole && file.attributes_whole && file.names.is_empty();
-            let named = file.parents().next().is_some() || self.cross.entries.contains_key(&file.number);
-            let orphan = file.inode.links.get() == 0 && self.is_orphan(file.number) && file.number != root;
-            if whole && !named && orphan {
-                file.released = true;
-                file.inode.mode = 0.into();
-            }
-        }
-    }
-
     /// Files in memory that are left without a name though they should have one.
     pub fn nameless(&self, files: &Files) -> Vec<u64> {
         let root = self.volume.superblock.root.get();

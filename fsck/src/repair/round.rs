@@ -47,8 +47,6 @@ const MOST_CLUSTERS: usize = 1 << 16;
 pub(super) struct Round<'r, 'd> {
     pub volume: &'r mut Volume<Image<'d>>,
     pub newest: u64,
-    /// The volume was not closed: orphans go, as they do when an engine opens it.
-    pub recovers: bool,
     pub targets: Targets,
     pub actions: Vec<Action>,
 }
@@ -95,16 +93,6 @@ impl<'d> Round<'_, 'd> {
             self.referenced(&mut state, &unrecorded);
         }
         for (group, chunks) in (0u32..).zip(&state.chunks) {
-            if self.recovers {
-                for chunk in chunks.values() {
-                    let orphans = chunk.orphans.get();
-                    let slots = (0..CHUNK_INODES).filter(|slot| orphans >> slot & 1 != 0);
-                    let start = chunk.start.get();
-                    self.targets
-                        .files
-                        .extend(slots.map(|slot| chunks::inode(self.volume, group, start, slot)));
-                }
-            }
             for chunk in chunks.values().filter(|_| self.targets.doubted.contains(&group)) {
                 let used = chunk.used.get();
                 for slot in (0..CHUNK_INODES).filter(|slot| used >> slot & 1 != 0) {
@@ -303,9 +291,6 @@ impl<'d> Round<'_, 'd> {
                 circular: &self.targets.circular,
             };
             let mut wanted = names.join(&mut files);
-            if self.recovers {
-                names.release_orphans(&mut files);
-            }
             let nameless = names.nameless(&files);
             turns += 1;
             if wanted.is_empty() && !nameless.is_empty() && turns < MOST_TURNS {
@@ -444,7 +429,6 @@ fn tell(
     let words = before
         .map(|before| heads::changes(diff(&Inode::LAYOUT, before.as_bytes(), after.as_bytes()), &hidden));
     let what = match words {
-        _ if file.released => "freed: an orphan".to_owned(),
         _ if after.is_free() => "freed: nothing says what it was".to_owned(),
         Some(words) if file.made_up => format!("made anew ({words})"),
         Some(words) if words.is_empty() => "written anew".to_owned(),
@@ -459,7 +443,7 @@ fn tell(
     let path = volume.paths_up_to(number, 1).first().map(|path| path.to_string()).unwrap_or_default();
     action.file = Some(AffectedFile { inode: number, offset: None, path });
     action.lost = file.lost.iter().cloned().collect();
-    if after.is_free() && !file.released {
+    if after.is_free() {
         action.lost.push("all of it".to_owned());
     }
     if file.unsealed && !file.made_up {
